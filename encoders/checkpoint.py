@@ -1,0 +1,128 @@
+"""A model folder a person can read: config.json, model.safetensors, tokenizer.json, README.md.
+
+Loading runs no code from the folder and accepts no pickle. A missing, unexpected or misshapen weight is an error that
+lists it. Knows files. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
+
+from encoders.errors import BackboneError
+from encoders.llava import LlavaConfig, NestedLlava
+
+FORMAT = 1
+_CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+_TUPLES = ("ladder", "image_mean", "image_std", "pad_colour")
+_TIED = "language.lm_head.weight"
+
+
+def save(backbone: NestedLlava, folder: Path | str, card: str, dtype: torch.dtype = torch.float16) -> None:
+    """Write a model folder; floating-point weights are stored as `dtype`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: value.detach().cpu().to(dtype).contiguous() if value.is_floating_point() else value.cpu()
+        for key, value in backbone.state_dict().items()
+        if not (key == _TIED and backbone.language.config.tie_word_embeddings)
+    }
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    config = {"format": FORMAT, **asdict(backbone.config)}
+    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    backbone.tokenizer.backend_tokenizer.save(str(folder / _TOKENIZER))
+    (folder / _CARD).write_text(card, encoding="utf-8")
+
+
+def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> NestedLlava:
+    """Read a model folder.
+
+    Raises:
+        BackboneError: a file is missing or damaged, the format is another, or a weight is missing, unexpected or of
+            another shape; the message names every one.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    tokenizer = read_tokenizer(folder)
+    try:
+        backbone = NestedLlava(config, tokenizer)
+    except BackboneError:
+        raise
+    except Exception as error:  # sizes that make no model fail in many places of torch and transformers
+        raise BackboneError(f"{_CONFIG} in {folder.name!r} must describe a model, was: {error}") from error
+    _fill(backbone, folder)
+    return backbone.to(device=device, dtype=dtype).eval()
+
+
+def _read_config(folder: Path) -> LlavaConfig:
+    values = _read_json(folder / _CONFIG)
+    found = values.pop("format", None)
+    if found != FORMAT:
+        raise BackboneError(f"a model folder must have format {FORMAT}, was: {found!r} in {folder.name!r}")
+    known = {item.name for item in fields(LlavaConfig)}
+    if unknown := sorted(values.keys() - known):
+        raise BackboneError(f"{_CONFIG} in {folder.name!r} must hold {sorted(known)} only, was: also {unknown}")
+    try:
+        arguments: dict[str, Any] = {key: tuple(value) if key in _TUPLES else value for key, value in values.items()}
+        return LlavaConfig(**arguments)
+    except TypeError as error:
+        raise BackboneError(f"{_CONFIG} in {folder.name!r} lacks a field or holds a wrong type: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BackboneError(f"a model folder must hold {path.name}, missing in {path.parent.name!r}") from error
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path.name} in {path.parent.name!r} must be JSON, was damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise BackboneError(f"{path.name} in {path.parent.name!r} must be a JSON object, was: {type(values).__name__}")
+    return values
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder; its specials are `<s>`, `</s>` and `<pad>`.
+
+    Raises:
+        BackboneError: tokenizer.json is missing or damaged.
+    """
+    path = folder / _TOKENIZER
+    _read_json(path)  # names a damaged file before the tokenizers library meets it
+    try:
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(path),
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+            clean_up_tokenization_spaces=False,
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must be a tokenizer, was damaged: {error}") from error
+
+
+def _fill(backbone: NestedLlava, folder: Path) -> None:
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise BackboneError(f"a model folder must hold {_WEIGHTS}, missing in {folder.name!r}")
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # safetensors does not export all of its errors
+        raise BackboneError(f"{_WEIGHTS} in {folder.name!r} must be whole, was damaged: {error}") from error
+    own = backbone.state_dict()
+    tied = {_TIED} if backbone.language.config.tie_word_embeddings else set()
+    missing, unexpected = sorted(own.keys() - tensors.keys() - tied), sorted(tensors.keys() - own.keys())
+    misshapen = sorted(key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape)
+    if missing or unexpected or misshapen:
+        raise BackboneError(
+            f"weights in {folder.name!r} must fit {_CONFIG}, was: missing {missing}, unexpected {unexpected}, "
+            f"of another shape {misshapen}"
+        )
+    backbone.load_state_dict(tensors, strict=False)
+    backbone.language.tie_weights()

@@ -1,0 +1,179 @@
+"""What an answer costs: floating-point operations and cache bytes counted from shapes, milliseconds from a profile.
+
+Counts multiply-adds times two of every matrix product, attention as the full square (what an eager kernel computes),
+equal to torch's FlopCounterMode. Knows shapes and numbers. Loads no model and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoders.errors import BackboneError
+
+_TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One answer's total and its parts.
+
+    Attributes:
+        vision_tflops, connector_tflops, prefill_tflops, decode_tflops: the parts, in 10^12 floating-point operations.
+        kv_bytes: size of the key-value cache at the end.
+        ms: milliseconds; None where no profile was measured (`matryoshka-router profile`).
+    """
+
+    vision_tflops: float
+    connector_tflops: float
+    prefill_tflops: float
+    decode_tflops: float
+    kv_bytes: int
+    ms: float | None = None
+
+    @property
+    def tflops(self) -> float:
+        """All parts together: never visual tokens alone."""
+        return self.vision_tflops + self.connector_tflops + self.prefill_tflops + self.decode_tflops
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """A CLIP tower's sizes; `layers` counts the layers that run (those behind the selected features do not)."""
+
+    image_side: int
+    patch_side: int
+    width: int
+    mlp_width: int
+    layers: int
+
+    @property
+    def patches(self) -> int:
+        """Patches a picture is cut into."""
+        return (self.image_side // self.patch_side) ** 2
+
+    def flops(self) -> int:
+        """One picture: patch convolution, then per layer four width x width products, the MLP and attention."""
+        tokens = self.patches + 1  # CLS
+        convolution = 2 * self.patches * 3 * self.patch_side**2 * self.width
+        linear = 2 * tokens * (4 * self.width**2 + 2 * self.width * self.mlp_width)
+        return convolution + self.layers * (linear + 4 * tokens**2 * self.width)
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """A LLaMA's sizes."""
+
+    width: int
+    mlp_width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+
+    def block_flops(self, tokens: int, seen: int) -> int:
+        """All layers over `tokens` new tokens that attend to `seen` in all; no output head."""
+        queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        linear = 2 * tokens * self.width * (2 * queries + 2 * keys + 3 * self.mlp_width)
+        return self.layers * (linear + 4 * tokens * seen * queries)
+
+    def prefill_flops(self, tokens: int) -> int:
+        """The prompt, with logits for its last place only."""
+        return self.block_flops(tokens, tokens) + 2 * self.width * self.vocabulary
+
+    def decode_flops(self, prompt: int, new_tokens: int) -> int:
+        """The steps behind the first token, which the prefill gives: new_tokens - 1 of them."""
+        steps = range(1, new_tokens)
+        return sum(self.block_flops(1, prompt + step) + 2 * self.width * self.vocabulary for step in steps)
+
+    def kv_bytes(self, tokens: int, element_bytes: int) -> int:
+        """Keys and values of `tokens` places in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_width * tokens * element_bytes
+
+
+def answer_cost(
+    vision: VisionShape,
+    connector_flops: int,
+    language: LanguageShape,
+    visual_tokens: int,
+    text_tokens: int,
+    new_tokens: int,
+    element_bytes: int,
+) -> Cost:
+    """The cost of one answer computed alone, with nothing shared."""
+    prompt = visual_tokens + text_tokens
+    return Cost(
+        vision_tflops=vision.flops() / _TERA,
+        connector_tflops=connector_flops / _TERA,
+        prefill_tflops=language.prefill_flops(prompt) / _TERA,
+        decode_tflops=language.decode_flops(prompt, new_tokens) / _TERA,
+        kv_bytes=language.kv_bytes(prompt + max(0, new_tokens - 1), element_bytes),
+    )
+
+
+@dataclass(frozen=True)
+class LatencyProfile:
+    """Milliseconds measured on one machine for one backbone, device and dtype, one question at a time.
+
+    Attributes:
+        prompt_tokens: ascending prompt lengths that were measured.
+        prefill_ms: median time of the language model's prefill at each of them.
+        encode_ms: median time from an opened picture to its patches.
+        step_ms: median time of one decoding step.
+    """
+
+    fingerprint: str
+    device: str
+    dtype: str
+    prompt_tokens: tuple[int, ...]
+    prefill_ms: tuple[float, ...]
+    encode_ms: float
+    step_ms: float
+
+    def __post_init__(self) -> None:
+        if len(self.prompt_tokens) < 2 or len(self.prompt_tokens) != len(self.prefill_ms):
+            raise BackboneError(
+                "a latency profile needs two or more prompt lengths with one time each, "
+                f"was: {len(self.prompt_tokens)} lengths and {len(self.prefill_ms)} times"
+            )
+
+    def ms(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> float:
+        """Predicted milliseconds of one answer; prefill is interpolated between the measured lengths."""
+        prefill = float(np.interp(visual_tokens + text_tokens, self.prompt_tokens, self.prefill_ms))
+        return self.encode_ms + prefill + self.step_ms * max(0, new_tokens - 1)
+
+    def save(self) -> Path:
+        """Write the profile where `find` looks for it; returns the path."""
+        path = _profile_path(self.fingerprint, self.device, self.dtype)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        return path
+
+    @classmethod
+    def find(cls, fingerprint: str, device: str, dtype: str) -> LatencyProfile | None:
+        """The saved profile of this backbone, device and dtype; None where none was measured.
+
+        Raises:
+            BackboneError: the file is there and damaged.
+        """
+        path = _profile_path(fingerprint, device, dtype)
+        if not path.is_file():
+            return None
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields["prompt_tokens"], fields["prefill_ms"] = tuple(fields["prompt_tokens"]), tuple(fields["prefill_ms"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BackboneError(
+                f"a latency profile must be whole JSON, was: {path.name} ({error}); run the profile command again"
+            ) from error
+
+
+def _profile_path(fingerprint: str, device: str, dtype: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "matryoshka-router" / "profiles" / f"{fingerprint[:16]}-{device}-{dtype}.json"

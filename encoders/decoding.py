@@ -1,0 +1,141 @@
+"""Token-by-token decoding on a key-value cache, greedy or sampled, and the checking of drafted answers.
+
+Knows logits, caches and positions. Knows no pictures and no m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+from encoders.errors import BackboneError
+
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to choose tokens. Temperature 0 is greedy; above it tokens are sampled from `seed`."""
+
+    max_new_tokens: int
+    end_token: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise BackboneError(f"max_new_tokens must be at least 1, was: {self.max_new_tokens}")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise BackboneError(
+                f"temperature must be >= 0 and top_p in (0, 1], was: {self.temperature} and {self.top_p}"
+            )
+
+    def ended(self, answer: Decoded) -> bool:
+        """Whether an answer has met its end token or its limit."""
+        ids = answer.token_ids
+        return len(ids) >= self.max_new_tokens or (bool(ids) and ids[-1] == self.end_token)
+
+    def chooser(self, device: torch.device) -> Chooser:
+        """A fresh chooser of tokens."""
+        return Chooser(self, torch.Generator(device).manual_seed(self.seed) if self.temperature else None)
+
+
+@dataclass
+class Chooser:
+    """Chooses one token a row; carries the random stream of a sampled decoding."""
+
+    decoding: Decoding
+    generator: torch.Generator | None
+    warpers: LogitsProcessorList = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.warpers = LogitsProcessorList()
+        if self.decoding.temperature:
+            self.warpers.append(TemperatureLogitsWarper(self.decoding.temperature))
+        if self.decoding.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(self.decoding.top_p))
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Logits (B, V) -> token ids (B,)."""
+        if self.generator is None:
+            return logits.argmax(dim=-1)
+        weights = self.warpers(torch.empty(0), logits.float()).softmax(dim=-1)
+        return torch.multinomial(weights, 1, generator=self.generator)[:, 0]
+
+
+@dataclass
+class Decoded:
+    """One row's answer while it grows."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: tuple[float, ...] = ()
+    entropy: float = 0.0
+
+    def start(self, logprobs: Tensor) -> None:
+        """Note how sure the model is of the first token, from its log-probabilities (V,)."""
+        self.top_logprobs = tuple(logprobs.topk(min(_TOP, len(logprobs))).values.tolist())
+        self.entropy = float(-(logprobs.exp() * logprobs).nansum())
+
+    def add(self, token: int, logprob: float) -> None:
+        """Append one token."""
+        self.token_ids.append(token)
+        self.logprobs.append(logprob)
+
+
+def decode(
+    language: nn.Module, cache: DynamicCache, logits: Tensor, mask: Tensor | None, place: Tensor, how: Decoding
+) -> list[Decoded]:
+    """Go on from a prefill.
+
+    Args:
+        language: a causal language model.
+        cache: keys and values of the prompt; it grows.
+        logits: (B, V), for the first new token.
+        mask: (B, length) of 0 and 1 over the cache; None where every place counts.
+        place: (B,) position id of the first new token.
+        how: when to stop and how to choose.
+    """
+    answers = [Decoded() for _ in range(len(logits))]
+    choose = how.chooser(logits.device)
+    logprobs = logits.float().log_softmax(-1)
+    tokens = choose(logits)
+    chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+    for answer, row, token, logprob in zip(answers, logprobs, tokens.tolist(), chosen.tolist(), strict=True):
+        answer.start(row)
+        answer.add(token, logprob)
+    return resume(language, cache, tokens, mask, place, how, answers, choose)
+
+
+def resume(
+    language: nn.Module,
+    cache: DynamicCache,
+    tokens: Tensor,
+    mask: Tensor | None,
+    place: Tensor,
+    how: Decoding,
+    answers: list[Decoded],
+    choose: Chooser,
+) -> list[Decoded]:
+    """As `decode`, from answers whose last tokens (B,), due at position `place`, the cache has not seen yet."""
+    while not all(how.ended(answer) for answer in answers):
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        out = language(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=place[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits, place = out.logits[:, -1], place + 1
+        tokens = choose(logits)
+        logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        for answer, token, logprob in zip(answers, tokens.tolist(), logprobs.tolist(), strict=True):
+            if not how.ended(answer):
+                answer.add(token, logprob)
+    return answers

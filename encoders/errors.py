@@ -1,0 +1,38 @@
+"""Every error this library raises on purpose.
+
+    MatryoshkaError
+    |-- BudgetError      (ValueError)   a budget or an m that cannot be spent
+    |-- ImageError       (ValueError)   a picture that cannot be read
+    |-- QuestionError    (ValueError)   a question that cannot be asked
+    |-- BackboneError    (ValueError)   a backbone that is unknown, or a model folder that is damaged or incomplete
+    `-- DataError        (ValueError)   examples, labels or tables that break their format
+
+Each message states the rule, the value received and the remedy. All are ValueErrors too, so that callers who know
+nothing of this library catch them where they catch bad input.
+"""
+
+from __future__ import annotations
+
+
+class MatryoshkaError(Exception):
+    """Base of every error raised on purpose by encoders, training_data and router."""
+
+
+class BudgetError(MatryoshkaError, ValueError):
+    """A budget or an m breaks its rule."""
+
+
+class ImageError(MatryoshkaError, ValueError):
+    """A picture cannot be read."""
+
+
+class QuestionError(MatryoshkaError, ValueError):
+    """A question cannot be asked."""
+
+
+class BackboneError(MatryoshkaError, ValueError):
+    """A backbone is unknown, or its folder is damaged, incomplete or of another kind."""
+
+
+class DataError(MatryoshkaError, ValueError):
+    """Examples, labels or tables break their format."""

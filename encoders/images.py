@@ -1,0 +1,160 @@
+"""Pictures from anywhere to RGB, and RGB to the square array that a vision tower takes.
+
+Accepts paths, bytes, PIL pictures and NumPy arrays; refuses what cannot be read with an ImageError, never with a
+traceback of Pillow's. Knows pixels. Knows no tensor and no model.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from encoders.errors import ImageError
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+TRANSPARENT_OVER = (255, 255, 255)  # transparent pictures are composited on white
+MAX_PIXELS = 100_000_000
+_MAX_SQUARE_SIDE = 4096  # longer pictures shrink before padding: a 1 x 100,000 strip must not become 10 gigapixels
+_HALF_DEPTH = 257  # 65535 / 255
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Read a picture as RGB: upright (EXIF), first frame, 16-bit scaled to 8, transparency composited on white.
+
+    Args:
+        source: a path, the bytes of a picture file, a PIL picture, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8,
+            or of floats in [0, 1].
+
+    Raises:
+        ImageError: missing, empty, truncated, damaged, over 100 megapixels, or not a picture at all.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source), "an array")
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, "a PIL picture")
+    if isinstance(source, bytes | bytearray | memoryview):
+        name, stream = f"{len(source)} bytes", io.BytesIO(source)
+        return _to_rgb(_open(stream, name), name)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        name = f"the file {path.name!r}"
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise ImageError(
+                f"an image path must name a readable file, was: {str(source)!r} ({_reason(error)}); check the path"
+            ) from error
+        return _to_rgb(_open(io.BytesIO(content), name), name)
+    raise ImageError(
+        f"an image must be a path, bytes, a PIL picture or a NumPy array, was: {type(source).__name__}; "
+        "open it with PIL.Image.open first"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
+
+
+def _open(stream: io.BytesIO, name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, stricter limit follows
+            picture = Image.open(stream)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"a picture file must be in a format Pillow reads (PNG, JPEG, WebP, ...), was: {name} in no known format"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name, None)) from error
+    except Exception as error:  # damaged headers raise whatever the format's parser happened to meet
+        raise ImageError(f"a picture file must be whole, was: {name}, damaged ({_reason(error)})") from error
+    return picture
+
+
+def _too_large(name: str, size: tuple[int, int] | None) -> str:
+    found = f"{size[0]} x {size[1]}" if size else "far more"
+    return f"a picture must have at most {MAX_PIXELS:,} pixels, was: {found} in {name}; shrink it first"
+
+
+def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+    if picture.width < 1 or picture.height < 1:
+        raise ImageError(f"a picture must have at least one pixel, was: {picture.width} x {picture.height} in {name}")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(_too_large(name, picture.size))
+    try:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+    except Exception as error:  # truncated or corrupt data raise OSError, SyntaxError, struct.error, ...
+        raise ImageError(
+            f"a picture file must be whole, was: {name}, truncated or corrupt ({_reason(error)}); save it again"
+        ) from error
+    return _eight_bit_rgb(upright)
+
+
+def _eight_bit_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode.startswith("I"):  # 16 or 32 bits of gray; Pillow's own conversion clips instead of scaling
+        levels = np.asarray(picture).astype(np.int64)
+        scaled = levels // _HALF_DEPTH if levels.max(initial=0) > 255 else levels
+        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        return _from_array(np.asarray(picture)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        under = Image.new("RGBA", layer.size, (*TRANSPARENT_OVER, 255))
+        return Image.alpha_composite(under, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not shape_ok or array.size == 0:
+        raise ImageError(f"an image array must be (H, W), (H, W, 3) or (H, W, 4) and not empty, was: {array.shape}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.dtype == np.uint8:
+        return Image.fromarray(array)
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ImageError(
+                f"a float image array must lie in [0, 1], was: {array.min()} .. {array.max()}; divide by 255 or clip it"
+            )
+        return Image.fromarray((array * 255).round().astype(np.uint8))
+    raise ImageError(f"an image array must be uint8, or floats in [0, 1], was: {array.dtype}; convert it first")
+
+
+def square(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """Pad an RGB picture to a square with `colour`, the picture in the middle (LLaVA's `expand2square`)."""
+    longest = max(picture.size)
+    if longest > _MAX_SQUARE_SIDE:
+        scale = _MAX_SQUARE_SIDE / longest
+        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        longest = max(picture.size)
+    if picture.width == picture.height:
+        return picture
+    canvas = Image.new("RGB", (longest, longest), colour)
+    canvas.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))
+    return canvas
+
+
+def pixel_array(
+    picture: Image.Image,
+    side: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    pad_colour: tuple[int, int, int],
+) -> np.ndarray:
+    """The vision tower's input, (3, side, side) float32: padded to a square, resized bicubically, normalised."""
+    fitted = square(picture, pad_colour)
+    if fitted.size != (side, side):
+        fitted = fitted.resize((side, side), Image.Resampling.BICUBIC)
+    scaled = np.asarray(fitted, dtype=np.float32) / 255
+    centred = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return centred.transpose(2, 0, 1)

@@ -1,0 +1,449 @@
+"""NestedLlava: CLIP tower, nested connector and LLaMA, spliced through `inputs_embeds`.
+
+Composed of stock transformers models, not a subclass of one (a subclass loads random weights in silence). The tower's
+features are hidden_states[-2] without CLS, as LLaVA-1.5 takes them; the layers behind them are never built. Spends m
+visual tokens; does not choose m.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from encoders import prefix
+from encoders.backbone import Generation, check_m
+from encoders.connector import Connector
+from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
+from encoders.decoding import Decoded, Decoding, decode
+from encoders.errors import BackboneError, QuestionError
+from encoders.images import ImageSource, open_image, pixel_array
+from encoders.m3 import MatryoshkaPooling
+from encoders.mqt import MatryoshkaQueryTransformer
+from encoders.prompts import template
+from encoders.sampling import SampledProjection
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_PADDING = (122, 116, 104)  # CLIP_MEAN * 255, as LLaVA pads
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """Everything but weights and tokenizer.
+
+    Attributes:
+        name: what `answer(..., backbone=name)` calls it.
+        ladder: the trained m, ascending.
+        connector: {"type": "mqt", "num_queries": M, "num_heads": h}, {"type": "m3"}, or
+            {"type": "average" | "spatial" | "sequential"} for the training-free baselines.
+        vision, language: configurations of CLIPVisionModel and LlamaForCausalLM.
+        template: a name in `encoders.prompts`.
+        feature_layer: index into the tower's hidden states, negative.
+        max_new_tokens: how long an answer may grow where the caller does not say.
+    """
+
+    name: str
+    ladder: tuple[int, ...]
+    connector: dict[str, Any]
+    vision: dict[str, Any]
+    language: dict[str, Any]
+    template: str
+    feature_layer: int = -2
+    max_new_tokens: int = 16
+    image_mean: tuple[float, float, float] = CLIP_MEAN
+    image_std: tuple[float, float, float] = CLIP_STD
+    pad_colour: tuple[int, int, int] = CLIP_PADDING
+
+    def __post_init__(self) -> None:
+        if not self.ladder or list(self.ladder) != sorted(set(self.ladder)):
+            raise BackboneError(f"a ladder must be ascending without repeats and not empty, was: {self.ladder}")
+        if self.feature_layer > -1:
+            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer}")
+
+
+def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) -> Connector:
+    kind = config.connector.get("type")
+    if kind == "mqt":
+        return MatryoshkaQueryTransformer(
+            width, out_width, config.connector["num_queries"], config.connector["num_heads"]
+        )
+    if kind == "m3":
+        return MatryoshkaPooling(width, out_width, patches)
+    return SampledProjection(width, out_width, patches, str(kind))
+
+
+class LlavaImages:
+    """Pictures after the vision pass: patches (n, N, width), and the nested tokens that were asked for so far."""
+
+    def __init__(self, connector: Connector, patches: Tensor) -> None:
+        self._connector = connector
+        self.patches = patches
+        self._prepared: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def select(self, rows: Sequence[int]) -> LlavaImages:
+        """The pictures at `rows`, repeats allowed; what was computed comes along."""
+        chosen = LlavaImages(self._connector, self.patches[list(rows)])
+        if self._prepared is not None:
+            chosen._prepared = (self._prepared[0], self._prepared[1][list(rows)])
+        return chosen
+
+    def tokens(self, m: int) -> Tensor:
+        """Nested tokens (n, m, D); a larger m that was asked before serves a smaller one."""
+        prepared = self._prepared
+        if prepared is None or prepared[0] < m:
+            prepared = self._prepared = (m, self._connector.prepare(self.patches, m))
+        return self._connector.at(prepared[1], m)
+
+
+class NestedLlava(nn.Module):
+    """A nested backbone (contract: `encoders.backbone.NestedBackbone`); `encoders.loading.load` builds one."""
+
+    def __init__(self, config: LlavaConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        vision, language = CLIPVisionConfig(**config.vision), LlamaConfig(**config.language)
+        vision.num_hidden_layers += 1 + config.feature_layer
+        if vision.num_hidden_layers < 1:
+            raise BackboneError(f"feature_layer must leave the tower a layer, was: {config.feature_layer}")
+        self.config, self.tokenizer, self.template = config, tokenizer, template(config.template)
+        self.vision, self.language = CLIPVisionModel(vision), LlamaForCausalLM(language)
+        patches = (vision.image_size // vision.patch_size) ** 2
+        self.connector = _connector(config, patches, vision.hidden_size, language.hidden_size)
+        self.patches_shape = (patches, vision.hidden_size)
+        if refused := [m for m in config.ladder if not self.connector.allows(m)]:
+            raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {refused} in {config.ladder}")
+        self.prefix_ids = tuple([tokenizer.bos_token_id, *self._ids(self.template.before_image)])
+        self.shares_prefix: bool | None = None  # filled by prefix.shares
+        self._fingerprint: str | None = None
+        self._profile: tuple[LatencyProfile | None] | None = None
+        self.eval()
+
+    # ---- what it is
+
+    @property
+    def name(self) -> str:
+        """The backbone's name."""
+        return self.config.name
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The trained m, ascending."""
+        return self.config.ladder
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over configuration and weights; dropped when training begins."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+            for key, tensor in sorted(self.state_dict().items()):
+                digest.update(key.encode())
+                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def train(self, mode: bool = True) -> NestedLlava:
+        if mode:
+            self._fingerprint = self.shares_prefix = self._profile = None
+        super().train(mode)
+        return self
+
+    def allows(self, m: int) -> bool:
+        """Whether the connector can spend exactly m."""
+        return bool(self.connector.allows(m))
+
+    def check_m(self, m: object) -> int:
+        """The one gate for m (see `encoders.backbone.check_m`)."""
+        return check_m(m, self.connector.allows, self.connector.rule, self.ladder)
+
+    # ---- pictures
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[ImageSource]) -> LlavaImages:
+        """One vision pass over pictures of any source and size.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        config = self.config
+        side = self.vision.config.image_size
+        arrays = [
+            pixel_array(open_image(image), side, config.image_mean, config.image_std, config.pad_colour)
+            for image in images
+        ]
+        return self.from_pixels(torch.from_numpy(np.stack(arrays)))
+
+    @torch.inference_mode()
+    def from_pixels(self, pixels: Tensor) -> LlavaImages:
+        """One vision pass over prepared pixels (n, 3, side, side)."""
+        weight = next(self.connector.parameters())
+        features = self.vision(pixel_values=pixels.to(weight.device, weight.dtype)).last_hidden_state[:, 1:]
+        return self.from_patches(features)
+
+    def from_patches(self, patches: Tensor) -> LlavaImages:
+        """Wrap patches (n, N, width) that were computed before."""
+        return LlavaImages(self.connector, patches)
+
+    def visual_tokens(self, encoded: LlavaImages, m: int) -> list[int]:
+        """Visual tokens the language model receives for each picture at m."""
+        return [self.check_m(m)] * len(encoded)
+
+    # ---- text
+
+    def _ids(self, text: str) -> list[int]:
+        """Token ids of plain text; what looks like a special token in it stays text."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []
+
+    def suffix_ids(self, question: str) -> list[int]:
+        """Token ids behind the picture.
+
+        Raises:
+            QuestionError: the question is not a string, or has no visible character.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise QuestionError(f"a question must be a string with at least one visible character, was: {question!r}")
+        return self._ids(self.template.behind_image(question))
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of a given answer with the end token."""
+        return [*self._ids(answer), self.tokenizer.eos_token_id]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings of token ids."""
+        return self.language.get_input_embeddings()(ids)
+
+    def check_length(self, tokens: int) -> None:
+        """Raise QuestionError where prompt and answer together exceed the model's context."""
+        limit = self.language.config.max_position_embeddings
+        if tokens > limit:
+            raise QuestionError(
+                f"prompt and answer must fit in {limit} tokens for {self.name}, was: {tokens}; shorten the question, "
+                "or give a smaller m or max_new_tokens"
+            )
+
+    def decoding(self, max_new_tokens: int | None, **options: Any) -> Decoding:
+        """How to decode; the configured length where none is given."""
+        limit = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
+        return Decoding(limit, self.tokenizer.eos_token_id, **options)
+
+    def generation(self, answer: Decoded, m: int, text_tokens: int) -> Generation:
+        """Wrap decoded ids."""
+        ids = answer.token_ids
+        body = ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+        text = self.tokenizer.decode(body, skip_special_tokens=True).strip()
+        return Generation(
+            text, tuple(ids), tuple(answer.logprobs), answer.top_logprobs, answer.entropy, m, m, text_tokens
+        )
+
+    # ---- answers
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        encoded: LlavaImages,
+        questions: Sequence[str],
+        m: int | Sequence[int],
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[Generation]:
+        """Answer one question per encoded picture, each at its own m.
+
+        Args:
+            encoded: n pictures.
+            questions: n questions.
+            m: one m for all, or n of them.
+            max_new_tokens: at most so many; None for the configured length.
+            temperature: 0 is greedy; above it tokens are sampled.
+            top_p: sample within this nucleus.
+            seed: of the sampling.
+
+        Raises:
+            BudgetError: an m the connector does not allow.
+            QuestionError: an empty question, or one too long for the model.
+        """
+        how = self.decoding(max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+        spent = self._spread(encoded, questions, m)
+        if not spent:
+            return []
+        suffixes = [self.suffix_ids(question) for question in questions]
+        batch = _Batch(self, encoded, spent, suffixes, [[]] * len(spent))
+        self.check_length(batch.longest + how.max_new_tokens)
+        cache = DynamicCache(config=self.language.config)
+        out = self.language(
+            inputs_embeds=batch.embeds,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        answers = decode(self.language, cache, out.logits[:, -1], batch.mask, batch.positions[:, -1] + 1, how)
+        text_tokens = [len(self.prefix_ids) + len(suffix) for suffix in suffixes]
+        return [self.generation(*row) for row in zip(answers, spent, text_tokens, strict=True)]
+
+    @torch.inference_mode()
+    def score(
+        self, encoded: LlavaImages, questions: Sequence[str], answers: Sequence[str], m: int | Sequence[int]
+    ) -> np.ndarray:
+        """Natural log-probability of each given answer with its end token: (n,) float64.
+
+        Arguments and errors as in `generate`; `answers` holds n strings.
+        """
+        spent = self._spread(encoded, questions, m)
+        if len(answers) != len(spent):
+            raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(spent)}")
+        targets = [self.answer_ids(answer) for answer in answers]
+        batch = _Batch(self, encoded, spent, [self.suffix_ids(question) for question in questions], targets)
+        self.check_length(batch.longest)
+        hidden = self.language.model(
+            inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state
+        total = np.empty(len(targets))
+        for row, target in enumerate(targets):  # rows are padded on the left, so answers end together
+            places = hidden[row, -len(target) - 1 : -1]
+            logprobs = self.language.lm_head(places).float().log_softmax(-1)
+            total[row] = float(logprobs[range(len(target)), target].double().sum())
+        return total
+
+    def _spread(self, encoded: LlavaImages, questions: Sequence[str], m: int | Sequence[int]) -> list[int]:
+        """One checked m per question."""
+        if len(encoded) != len(questions):
+            raise QuestionError(
+                f"each question needs its picture, was: {len(questions)} questions for {len(encoded)} pictures; "
+                "use encoded.select([0, 0, ...]) to ask one picture several"
+            )
+        wanted = list(m) if isinstance(m, Sequence | np.ndarray) and not isinstance(m, str) else [m] * len(questions)
+        if len(wanted) != len(questions):
+            raise QuestionError(f"m must be one number or one per question, was: {len(wanted)} for {len(questions)}")
+        return [self.check_m(value) for value in wanted]
+
+    @torch.inference_mode()
+    def answer_ladder(
+        self,
+        encoded: LlavaImages,
+        questions: Sequence[str],
+        ladder: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[list[Generation]]:
+        """Greedy answers at every m with shared work, equal to independent `generate` calls (encoders/prefix.py)."""
+        wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
+        self._spread(encoded, questions, wanted[0])
+        return prefix.answer_ladder(self, encoded, questions, wanted, max_new_tokens) if questions else []
+
+    @torch.inference_mode()
+    def score_ladder(
+        self,
+        encoded: LlavaImages,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        ladder: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Log-probabilities of given answers at every m with shared work: (n, k) float64."""
+        wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
+        self._spread(encoded, questions, wanted[0])
+        return prefix.score_ladder(self, encoded, questions, answers, wanted)
+
+    # ---- cost
+
+    @property
+    def vision_shape(self) -> VisionShape:
+        """Sizes of the tower as it runs."""
+        config = self.vision.config
+        return VisionShape(
+            config.image_size, config.patch_size, config.hidden_size, config.intermediate_size, config.num_hidden_layers
+        )
+
+    @property
+    def language_shape(self) -> LanguageShape:
+        """Sizes of the language model."""
+        config = self.language.config
+        return LanguageShape(
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            config.vocab_size,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        return self.language.get_input_embeddings().weight.dtype
+
+    def cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
+        """One answer computed alone; ms from this machine's profile where one was measured, else None."""
+        vision, language = self.vision_shape, self.language_shape
+        connector = self.connector.flops(vision.patches, visual_tokens)
+        size = self.dtype.itemsize
+        counted = answer_cost(vision, connector, language, visual_tokens, text_tokens, new_tokens, size)
+        profile = self.profile
+        return counted if profile is None else replace(counted, ms=profile.ms(visual_tokens, text_tokens, new_tokens))
+
+    @property
+    def profile(self) -> LatencyProfile | None:
+        """The latency profile measured for this backbone on this device and dtype, or None; looked up once."""
+        if self._profile is None:
+            weight = self.language.get_input_embeddings().weight
+            dtype = str(weight.dtype).removeprefix("torch.")
+            self._profile = (LatencyProfile.find(self.fingerprint, weight.device.type, dtype),)
+        return self._profile[0]
+
+
+@dataclass
+class _Batch:
+    """Prompts of different lengths in one tensor, padded on the left: embeds (B, S, D), mask and positions (B, S)."""
+
+    backbone: NestedLlava
+    encoded: LlavaImages
+    m: list[int]
+    suffixes: list[list[int]]
+    targets: list[list[int]]
+    embeds: Tensor = field(init=False)
+    mask: Tensor | None = field(init=False)
+    positions: Tensor = field(init=False)
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        backbone, start = self.backbone, self.backbone.prefix_ids
+        visual = self._visual()
+        device = visual[0].device
+        lengths = [
+            len(start) + m + len(suffix) + len(target)
+            for m, suffix, target in zip(self.m, self.suffixes, self.targets, strict=True)
+        ]
+        self.longest = max(lengths)
+        backbone.check_length(self.longest)
+        head = backbone.embed(torch.tensor(start, device=device))
+        self.embeds = head.new_zeros(len(lengths), self.longest, head.shape[-1])
+        for row, (suffix, target) in enumerate(zip(self.suffixes, self.targets, strict=True)):
+            tail = backbone.embed(torch.tensor([*suffix, *target], device=device))
+            self.embeds[row, self.longest - lengths[row] :] = torch.cat([head, visual[row].to(head.dtype), tail])
+        places = (
+            torch.arange(self.longest, device=device) - (self.longest - torch.tensor(lengths, device=device))[:, None]
+        )
+        self.positions = places.clamp(min=0)
+        self.mask = None if min(lengths) == self.longest else (places >= 0).long()
+
+    def _visual(self) -> list[Tensor]:
+        """Each row's m visual tokens, one connector pass for each m that occurs, the largest first."""
+        visual: list[Tensor] = [torch.empty(0)] * len(self.m)
+        for m in sorted(set(self.m), reverse=True):
+            tokens = self.encoded.tokens(m)
+            for row, own in enumerate(self.m):
+                if own == m:
+                    visual[row] = tokens[row]
+        return visual

@@ -1,0 +1,80 @@
+"""Backbones by name or folder, each loaded once per process.
+
+Knows names and folders. Imports torch only when something is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encoders.errors import BackboneError
+
+if TYPE_CHECKING:
+    from encoders.llava import NestedLlava
+
+PACKAGED = Path(__file__).resolve().parent / "packaged"
+
+_lock = threading.Lock()
+_loaded: dict[Path, NestedLlava] = {}
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model that ships with the library: its folder and what was measured of it (see its model card)."""
+
+    name: str
+    folder: Path
+    ladder: tuple[int, ...]
+    measured: dict[str, Any]
+
+
+def packaged() -> dict[str, PackagedModel]:
+    """The packaged models by name."""
+    found = {}
+    for path in sorted(PACKAGED.glob("*/config.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        measured = path.with_name("measured.json")
+        values = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
+        found[config["name"]] = PackagedModel(config["name"], path.parent, tuple(config["ladder"]), values)
+    return found
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a packaged model's name, or of a path.
+
+    Raises:
+        BackboneError: neither.
+    """
+    if isinstance(name, str) and (PACKAGED / name / "config.json").is_file() and Path(name).name == name:
+        return PACKAGED / name
+    if isinstance(name, str | Path) and str(name).strip() and _is_folder(Path(name)):
+        return Path(name).resolve()
+    raise BackboneError(
+        f"a backbone must be one of {sorted(packaged())} or the path of a model folder, was: {str(name)!r}"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except ValueError:  # a path with a NUL
+        return False
+
+
+def load(name: str | Path) -> NestedLlava:
+    """A backbone in evaluation mode on the CPU in float32, loaded once per process; safe to call from several threads.
+
+    Raises:
+        BackboneError: no such model, or its folder is damaged.
+    """
+    folder = locate(name)
+    with _lock:
+        if folder not in _loaded:
+            from encoders import checkpoint
+
+            _loaded[folder] = checkpoint.load(folder)
+        return _loaded[folder]

@@ -1,0 +1,252 @@
+"""Work shared across m: one vision pass for all, and for prefix-nested tokens one key-value prefill too.
+
+Nested tokens stand before the question and attention is causal, so the cache of [prompt, v1..vm] is the same for every
+larger budget: it is cropped towards fewer tokens, extended towards more, and an answer at one m drafts the answer at
+the next. Token for token equal to independent runs. Knows caches and m. Chooses no m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from encoders.backbone import Generation
+from encoders.decoding import Decoded, Decoding, resume
+from encoders.errors import BudgetError
+
+if TYPE_CHECKING:
+    from encoders.llava import LlavaImages, NestedLlava
+
+_TOLERANCE = 1e-2  # keys and values of the self-check; attention that looks ahead moves them by tenths
+_PADDING = 0
+
+
+class VisualPrefix:
+    """A cache that holds [text before the picture, the first m visual tokens] of a batch; ask any number of questions.
+
+    Valid for prefix-nested backbones with causal attention only: `shares` says whether one is.
+    """
+
+    def __init__(self, backbone: NestedLlava, encoded: LlavaImages, m: int) -> None:
+        self._backbone, self._encoded = backbone, encoded
+        self.m = backbone.check_m(m)
+        self._cache = DynamicCache(config=backbone.language.config)
+        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(encoded)))
+        self._append(torch.cat([start, encoded.tokens(self.m)], dim=1))
+
+    @property
+    def length(self) -> int:
+        """Places in the cache."""
+        return int(self._cache.get_seq_length())
+
+    def _append(self, embeds: Tensor) -> None:
+        self._backbone.language.model(inputs_embeds=embeds, past_key_values=self._cache, use_cache=True)
+
+    def _drop(self, places: int) -> None:
+        if places:
+            self._cache.crop(-places)
+
+    def crop(self, m: int) -> None:
+        """Forget the visual tokens behind the first m.
+
+        Raises:
+            BudgetError: m is larger than what the cache holds.
+        """
+        if self._backbone.check_m(m) > self.m:
+            raise BudgetError(f"a cache is cropped to at most its own m = {self.m}, was: {m}; use extend")
+        self._drop(self.m - m)
+        self.m = m
+
+    def extend(self, m: int) -> None:
+        """Add the visual tokens up to m; those already there are not computed again.
+
+        Raises:
+            BudgetError: m is smaller than what the cache holds.
+        """
+        if self._backbone.check_m(m) < self.m:
+            raise BudgetError(f"a cache is extended to at least its own m = {self.m}, was: {m}; use crop")
+        if m > self.m:
+            self._append(self._encoded.tokens(m)[:, self.m :])
+        self.m = m
+
+    def differs(self, other: VisualPrefix) -> float:
+        """Largest difference between the keys and values of two caches of equal length."""
+        pairs = zip(self._cache.layers, other._cache.layers, strict=True)
+        return max(
+            float((mine - its).abs().max()) for a, b in pairs for mine, its in ((a.keys, b.keys), (a.values, b.values))
+        )
+
+    def ask(
+        self, questions: Sequence[str], max_new_tokens: int | None = None, drafts: Sequence[Sequence[int]] | None = None
+    ) -> list[Generation]:
+        """Answer one question per picture, greedily; the cache is left as it was.
+
+        Drafted token ids are checked in the same pass as the question: where the model would have said the same, they
+        cost no step of their own; where not, decoding goes on from the first difference.
+        """
+        backbone = self._backbone
+        how = backbone.decoding(max_new_tokens)
+        suffixes = [backbone.suffix_ids(question) for question in questions]
+        drafts = [list(draft)[: how.max_new_tokens] for draft in drafts] if drafts else [[] for _ in questions]
+        backbone.check_length(self.length + max(len(suffix) for suffix in suffixes) + how.max_new_tokens)
+        pass_ = _Pass(self._cache, self.length, suffixes, drafts)
+        hidden = backbone.language.model(
+            inputs_embeds=backbone.embed(pass_.ids),
+            attention_mask=pass_.mask,
+            position_ids=pass_.positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        logprobs = (
+            backbone.language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
+        )  # (B, drafted + 1, V)
+        answers = self._check(pass_, logprobs, how)
+        self._drop(pass_.ids.shape[1])
+        text_tokens = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
+        return [
+            backbone.generation(answer, self.m, tokens) for answer, tokens in zip(answers, text_tokens, strict=True)
+        ]
+
+    def _check(self, pass_: _Pass, logprobs: Tensor, how: Decoding) -> list[Decoded]:
+        """Accept each draft up to its first difference, then decode what is still open."""
+        best = logprobs.max(dim=-1)
+        choices, values = best.indices.tolist(), best.values.tolist()
+        answers, accepted = [], []
+        for row, draft in enumerate(pass_.drafts):
+            answer = Decoded()
+            answer.start(logprobs[row, 0])
+            for column in range(len(draft) + 1):
+                answer.add(choices[row][column], values[row][column])
+                if how.ended(answer) or column == len(draft) or choices[row][column] != draft[column]:
+                    break
+            answers.append(answer)
+            accepted.append(len(answer.token_ids) - 1)
+        rows = [row for row, answer in enumerate(answers) if not how.ended(answer)]
+        if rows:
+            self._finish(pass_, rows, accepted, answers, how)
+        return answers
+
+    def _finish(
+        self, pass_: _Pass, rows: list[int], accepted: list[int], answers: list[Decoded], how: Decoding
+    ) -> None:
+        """Decode the open rows on a copy of their part of the cache; rejected draft places are masked."""
+        cache = DynamicCache([(layer.keys[rows], layer.values[rows]) for layer in self._cache.layers])
+        mask = (
+            pass_.mask[rows].clone() if pass_.mask is not None else torch.ones(len(rows), self.length, dtype=torch.long)
+        )
+        start = mask.shape[1] - (pass_.ids.shape[1] - pass_.width)
+        for k, row in enumerate(rows):
+            mask[k, start + accepted[row] :] = 0
+        tokens = torch.tensor([answers[row].token_ids[-1] for row in rows])
+        place = torch.tensor([pass_.starts[row] + accepted[row] for row in rows])
+        choose = how.chooser(tokens.device)
+        resume(self._backbone.language, cache, tokens, mask, place, how, [answers[row] for row in rows], choose)
+
+    def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
+        backbone = self._backbone
+        suffixes = [backbone.suffix_ids(question) for question in questions]
+        targets = [backbone.answer_ids(answer) for answer in answers]
+        backbone.check_length(self.length + max(len(s) + len(t) for s, t in zip(suffixes, targets, strict=True)))
+        pass_ = _Pass(self._cache, self.length, suffixes, targets)
+        hidden = backbone.language.model(
+            inputs_embeds=backbone.embed(pass_.ids),
+            attention_mask=pass_.mask,
+            position_ids=pass_.positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        self._drop(pass_.ids.shape[1])
+        logprobs = backbone.language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
+        return np.array(
+            [float(logprobs[row, range(len(target)), target].double().sum()) for row, target in enumerate(targets)]
+        )
+
+
+class _Pass:
+    """One forward over [question | draft]: questions padded on the left, drafts on the right, positions as if alone."""
+
+    def __init__(
+        self, cache: DynamicCache, length: int, suffixes: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]
+    ) -> None:
+        self.width = max(len(suffix) for suffix in suffixes)
+        self.drafts = drafts
+        self.starts = [length + len(suffix) for suffix in suffixes]  # position of each answer's first token
+        drafted = max(len(draft) for draft in drafts)
+        rows, mask, positions = [], [], []
+        for suffix, draft in zip(suffixes, drafts, strict=True):
+            left, right = self.width - len(suffix), drafted - len(draft)
+            rows.append([_PADDING] * left + list(suffix) + list(draft) + [_PADDING] * right)
+            mask.append([1] * length + [0] * left + [1] * (len(suffix) + len(draft)) + [0] * right)
+            positions.append([length] * left + [length + k for k in range(len(suffix) + drafted)])
+        self.ids = torch.tensor(rows)
+        full = all(0 not in row for row in mask)
+        self.mask = None if full else torch.tensor(mask)
+        self.positions = torch.tensor(positions)
+
+
+def answer_ladder(
+    backbone: NestedLlava,
+    encoded: LlavaImages,
+    questions: Sequence[str],
+    ladder: Sequence[int],
+    max_new_tokens: int | None,
+) -> list[list[Generation]]:
+    """Greedy answers at every m of the ladder: one list per question, in the ladder's order."""
+    if not shares(backbone):
+        by_m = [backbone.generate(encoded, questions, m, max_new_tokens) for m in ladder]
+        return [list(row) for row in zip(*by_m, strict=True)]
+    order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
+    prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
+    found: dict[int, list[Generation]] = {}
+    drafts: list[tuple[int, ...]] | None = None
+    for k in order:
+        prefix.crop(ladder[k])
+        found[k] = prefix.ask(questions, max_new_tokens, drafts)
+        drafts = [generation.token_ids for generation in found[k]]
+    return [[found[k][row] for k in range(len(ladder))] for row in range(len(questions))]
+
+
+def score_ladder(
+    backbone: NestedLlava, encoded: LlavaImages, questions: Sequence[str], answers: Sequence[str], ladder: Sequence[int]
+) -> np.ndarray:
+    """Log-probabilities of given answers at every m: (n, len(ladder)) float64."""
+    if not shares(backbone):
+        return np.stack([backbone.score(encoded, questions, answers, m) for m in ladder], axis=1)
+    scores = np.empty((len(questions), len(ladder)))
+    order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
+    prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
+    for k in order:
+        prefix.crop(ladder[k])
+        scores[:, k] = prefix.score(questions, answers)
+    return scores
+
+
+def shares(backbone: NestedLlava) -> bool:
+    """Whether one prefill serves every m of this backbone.
+
+    Tokens must be prefix-nested; and a self-check, run once per backbone on random patches, compares a cropped cache
+    with a fresh one: attention that looks ahead among visual tokens fails it, and work is then not shared.
+    """
+    if not backbone.connector.prefix_nested:
+        return False
+    if backbone.shares_prefix is None:
+        backbone.shares_prefix = _cropped_equals_fresh(backbone)
+    return backbone.shares_prefix
+
+
+def _cropped_equals_fresh(backbone: NestedLlava) -> bool:
+    small, large = backbone.ladder[0], backbone.ladder[-1]
+    if small == large:
+        return True
+    noise = torch.randn(backbone.patches_shape, generator=torch.Generator().manual_seed(0))
+    encoded = backbone.from_patches(noise[None])
+    with torch.no_grad():
+        cropped, fresh = VisualPrefix(backbone, encoded, large), VisualPrefix(backbone, encoded, small)
+        cropped.crop(small)
+        return cropped.differs(fresh) < _TOLERANCE

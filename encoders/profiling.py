@@ -1,0 +1,58 @@
+"""Measures on this machine how long a backbone takes: the numbers behind `Cost.ms`.
+
+Knows clocks and medians. Interprets nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from transformers import DynamicCache
+
+from encoders.cost import LatencyProfile
+from encoders.llava import NestedLlava
+
+_TEXT_TOKENS = 12
+
+
+def _median_ms(action: Callable[[], object], repeats: int) -> float:
+    action()  # warm up
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+@torch.inference_mode()
+def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
+    """Time the vision pass, prefill at every m of the ladder and one decoding step, one question at a time."""
+    weight = backbone.language.get_input_embeddings().weight
+    side = backbone.vision.config.image_size
+    pixels = torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype)
+    encode_ms = _median_ms(lambda: backbone.from_pixels(pixels).tokens(backbone.ladder[-1]), repeats)
+    lengths = tuple(m + _TEXT_TOKENS for m in backbone.ladder)
+    longest = torch.zeros(1, lengths[-1], weight.shape[1], device=weight.device, dtype=weight.dtype)
+
+    def prefill(length: int) -> DynamicCache:
+        cache = DynamicCache(config=backbone.language.config)
+        backbone.language(inputs_embeds=longest[:, :length], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache
+
+    prefill_ms = tuple(_median_ms(partial(prefill, length), repeats) for length in lengths)
+    cache = prefill(lengths[-1])
+
+    def step() -> None:
+        backbone.language(inputs_embeds=longest[:, :1], past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    step_ms = _median_ms(step, repeats)
+    dtype = str(weight.dtype).removeprefix("torch.")
+    return LatencyProfile(backbone.fingerprint, weight.device.type, dtype, lengths, prefill_ms, encode_ms, step_ms)

@@ -1,0 +1,47 @@
+"""Prompt templates, chosen by name: never guessed from a model's name.
+
+Knows strings. A question is inserted as it is; nothing in it is ever parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from encoders.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Text before the picture, and text around the question behind it."""
+
+    before_image: str
+    before_question: str
+    after_question: str
+
+    def behind_image(self, question: str) -> str:
+        """What follows the visual tokens."""
+        return self.before_question + question + self.after_question
+
+
+TEMPLATES: dict[str, PromptTemplate] = {
+    # LLaVA-1.5's evaluation prompt (released code, conversation.py, `vicuna_v1`); MQT and M3 are evaluated with it.
+    "vicuna_v1": PromptTemplate(
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: ",
+        "\n",
+        " ASSISTANT:",
+    ),
+    # The nano models': nothing but the picture, the question on its line, the answer on the next.
+    "nano": PromptTemplate("", "\n", "\n"),
+}
+
+
+def template(name: str) -> PromptTemplate:
+    """The template called `name`.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    if name not in TEMPLATES:
+        raise BackboneError(f"a prompt template must be one of {sorted(TEMPLATES)}, was: {name!r}")
+    return TEMPLATES[name]

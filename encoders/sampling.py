@@ -1,0 +1,76 @@
+"""Training-free baselines: spend m tokens on a stock LLaVA that was never trained to work with few.
+
+The three heuristics of the M3 paper (arXiv 2405.17430, table 4): average pooling, spatial sampling, sequential
+sampling, each on the output of LLaVA's ordinary projector. Knows grids and m. Chooses no m.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from encoders.errors import BackboneError, BudgetError
+from encoders.m3 import MatryoshkaPooling, levels, pool
+
+
+def spatial_sample(tokens: Tensor, m: int) -> Tensor:
+    """Keep the token in the middle of each cell of a sqrt(m) x sqrt(m) grid: (B, N, D) -> (B, m, D), raster order.
+
+    Where a cell has no middle token (even sides), the one right below and right of the middle is kept.
+
+    Raises:
+        BudgetError: m is not an exact divisor level of the grid.
+    """
+    patches = tokens.shape[1]
+    if isinstance(m, bool) or m not in levels(patches):
+        raise BudgetError(f"m must be one of {levels(patches)} for spatial sampling, was: {m!r}")
+    side, out = math.isqrt(patches), math.isqrt(m)
+    kernel = side // out
+    kept = torch.arange(out, device=tokens.device) * kernel + kernel // 2
+    return tokens[:, (kept[:, None] * side + kept).flatten()]
+
+
+def sequential_sample(tokens: Tensor, m: int) -> Tensor:
+    """Keep the first m tokens in raster order: (B, N, D) -> (B, m, D).
+
+    Raises:
+        BudgetError: m is not a whole number from 1 to N.
+    """
+    if isinstance(m, bool) or not 1 <= m <= tokens.shape[1]:
+        raise BudgetError(f"m must be a whole number from 1 to {tokens.shape[1]}, was: {m!r}")
+    return tokens[:, :m]
+
+
+_METHODS = {"average": pool, "spatial": spatial_sample, "sequential": sequential_sample}
+
+
+class SampledProjection(MatryoshkaPooling):
+    """LLaVA-1.5's projector with one of the heuristics in the place of trained pooling."""
+
+    def __init__(self, width: int, out_width: int, patches: int, method: str) -> None:
+        if method not in _METHODS:
+            raise BackboneError(f"a sampling method must be one of {sorted(_METHODS)}, was: {method!r}")
+        super().__init__(width, out_width, patches)
+        self.method = method
+        self.prefix_nested = method == "sequential"
+
+    def allows(self, m: int) -> bool:
+        """Every number up to N for sequential sampling, exact divisor levels for the others."""
+        if self.method == "sequential":
+            return not isinstance(m, bool) and 1 <= m <= self.patches
+        return super().allows(m)
+
+    @property
+    def rule(self) -> str:
+        """What `allows` asks, in words for error messages."""
+        return f"a whole number from 1 to {self.patches}" if self.method == "sequential" else super().rule
+
+    def forward(self, patches: Tensor, m: int) -> Tensor:
+        """Patches (B, N, width) -> (B, m, out_width)."""
+        return self.at(self.projector(patches), m)
+
+    def at(self, prepared: Tensor, m: int) -> Tensor:
+        """Tokens at m from the projected grid: (B, m, out_width)."""
+        return _METHODS[self.method](prepared, m)

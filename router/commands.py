@@ -1,0 +1,121 @@
+"""The command line: `matryoshka-router answer | models | profile`.
+
+Reads arguments and prints; every decision is made elsewhere. Errors of ours end in one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from encoders.errors import MatryoshkaError
+from encoders.loading import load, packaged
+from router.answering import answer as answer_question
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Spend visual tokens by need.", pretty_exceptions_enable=False
+)
+Backbone = Annotated[str, typer.Option(help="a packaged model's name or a model folder")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def _reports(command: Callable[..., None]) -> Callable[..., None]:
+    """One line on stderr and exit code 2 in the place of a traceback."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except MatryoshkaError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return run
+
+
+@app.command()
+@_reports
+def answer(
+    image: Annotated[Path, typer.Argument(help="a picture file")],
+    question: str,
+    budget: Annotated[int | None, typer.Option(help="hard cap in visual tokens")] = None,
+    m: Annotated[int | None, typer.Option(help="force this number of visual tokens")] = None,
+    backbone: Backbone = "nano-mqt",
+    as_json: AsJson = False,
+) -> None:
+    """Answer QUESTION about IMAGE within a budget."""
+    result = answer_question(image, question, budget, m=m, backbone=backbone)
+    spent = {
+        "answer": result.text,
+        "m": result.m,
+        "visual_tokens": result.visual_tokens,
+        "tflops": result.cost.tflops,
+        "ms": result.cost.ms,
+        "logprob": result.logprob,
+        "reason": result.reason,
+        "backbone": result.backbone,
+    }
+    if as_json:
+        typer.echo(json.dumps(spent))
+        return
+    typer.echo(result.text)
+    typer.echo(
+        f"m={result.m} ({result.reason}), {result.visual_tokens} visual tokens, {result.cost.tflops * 1e3:.2f} GFLOP, "
+        f"{result.cost.ms:.0f} ms, {result.backbone}",
+        err=True,
+    )
+
+
+@app.command()
+@_reports
+def models(as_json: AsJson = False) -> None:
+    """List the packaged models with their measured accuracy at every m."""
+    found = packaged()
+    if as_json:
+        rows = {name: {"ladder": model.ladder, "measured": model.measured} for name, model in found.items()}
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(title="packaged models: share right on held-out scenes, by m")
+    table.add_column("model")
+    table.add_column("accuracy at m")
+    for name, model in found.items():
+        accuracy = model.measured.get("accuracy", {})
+        table.add_row(name, "  ".join(f"{m}: {accuracy[str(m)]:.2f}" for m in model.ladder if str(m) in accuracy))
+    Console().print(table)
+
+
+@app.command()
+@_reports
+def profile(backbone: Backbone = "nano-mqt", as_json: AsJson = False) -> None:
+    """Measure this machine's latency for a backbone and save it; `Cost.ms` predicts from it afterwards."""
+    from encoders.profiling import measure
+
+    measured = measure(load(backbone))
+    path = measured.save()
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "encode_ms": measured.encode_ms,
+                    "step_ms": measured.step_ms,
+                    "prefill_ms": dict(zip(measured.prompt_tokens, measured.prefill_ms, strict=True)),
+                }
+            )
+        )
+        return
+    table = Table(title=f"{backbone}: milliseconds on this machine ({measured.device}, {measured.dtype})")
+    table.add_column("part")
+    table.add_column("ms", justify="right")
+    table.add_row("vision pass and connector", f"{measured.encode_ms:.1f}")
+    for length, ms in zip(measured.prompt_tokens, measured.prefill_ms, strict=True):
+        table.add_row(f"prefill of {length} tokens", f"{ms:.1f}")
+    table.add_row("each further token", f"{measured.step_ms:.1f}")
+    Console().print(table)
+    typer.echo(f"saved as {path.name}", err=True)

@@ -1,0 +1,153 @@
+"""Every kind of picture gives the right pixels or one clear error."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.errors import ImageError
+from encoders.images import MAX_PIXELS, open_image, pixel_array, square
+
+
+def encoded(picture: Image.Image, format_: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format_, **options)
+    return stream.getvalue()
+
+
+RED = Image.new("RGB", (20, 10), (255, 0, 0))
+
+
+@pytest.mark.parametrize("kind", ["path", "string", "bytes", "picture", "array"])
+def test_every_source_gives_the_same_pixels(tmp_path, kind):
+    path = tmp_path / "red.png"
+    RED.save(path)
+    source = {"path": path, "string": str(path), "bytes": encoded(RED), "picture": RED, "array": np.asarray(RED)}[kind]
+    assert np.array_equal(np.asarray(open_image(source)), np.asarray(RED))
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    """Pillow's own conversion turns 40,000 of 65,535 into white."""
+    levels = np.full((4, 4), 40_000, dtype=np.uint16)
+    assert open_image(encoded(Image.fromarray(levels))).getpixel((0, 0)) == (155, 155, 155)
+
+
+def test_transparent_pictures_lie_on_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
+    assert open_image(clear).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(encoded(half)).getpixel((0, 0)) == (127, 127, 127)
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30] + [0] * 765)
+    assert open_image(encoded(palette, transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(encoded(palette)).getpixel((0, 0)) == (10, 20, 30)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "CMYK", "YCbCr", "HSV", "I", "F"])
+def test_every_mode_becomes_rgb(mode):
+    picture = Image.new("L", (5, 5), 0).convert(mode)
+    assert open_image(picture).mode == "RGB"
+
+
+def test_cmyk_keeps_its_colour():
+    assert open_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_exif_rotation_is_applied():
+    wide = Image.new("RGB", (20, 10), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert open_image(encoded(wide, "JPEG", exif=exif)).size == (10, 20)
+
+
+def test_an_animation_shows_its_first_frame():
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert open_image(animation).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_float_arrays_are_shares():
+    assert open_image(np.full((2, 2, 3), 0.5)).getpixel((0, 0)) == (128, 128, 128)
+
+
+def noise_png() -> bytes:
+    return encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)))
+
+
+BROKEN = {
+    "empty": (b"", "in a format Pillow reads"),
+    "garbage": (b"not a picture at all" * 9, "in a format Pillow reads"),
+    "truncated PNG": (noise_png()[:2000], "truncated or corrupt"),
+    "truncated JPEG": (encoded(Image.new("RGB", (300, 300), "red"), "JPEG")[:700], "truncated or corrupt"),
+    "header only": (noise_png()[:24], "must be whole|in a format"),
+    "flipped bits": (noise_png()[:900] + b"\xff" * 60 + noise_png()[960:], "truncated or corrupt"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=str)
+def test_damaged_files_are_one_clear_error(case):
+    content, rule = BROKEN[case]
+    with pytest.raises(ImageError, match=rule):
+        open_image(content)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A valid PNG header of a huge picture without its data."""
+    content = bytearray(encoded(Image.new("L", (1, 1))))
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize("size", [(12_000, 12_000), (40_000, 40_000)])
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(size):
+    with pytest.raises(ImageError, match=f"at most {MAX_PIXELS:,} pixels"):
+        open_image(bomb(*size))
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("no/such/file.png", "must name a readable file"),
+        ("nul\0byte.png", "must name a readable file"),
+        (".", "must name a readable file"),
+        (np.zeros((0, 3)), "not empty"),
+        (np.zeros((2, 2, 7), np.uint8), r"\(H, W, 3\) or"),
+        (np.full((2, 2), 2.0), r"must lie in \[0, 1\]"),
+        (np.full((2, 2), np.nan), r"must lie in \[0, 1\]"),
+        (np.zeros((2, 2), np.int32), "must be uint8"),
+        (42, "must be a path, bytes"),
+        (None, "must be a path, bytes"),
+    ],
+)
+def test_what_is_no_picture_is_refused(source, rule):
+    with pytest.raises(ImageError, match=rule):
+        open_image(source)
+
+
+def test_padding_centres_the_picture_on_the_stated_colour():
+    padded = square(RED, (122, 116, 104))
+    assert padded.size == (20, 20)
+    assert padded.getpixel((10, 2)) == (122, 116, 104)
+    assert padded.getpixel((10, 10)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (100_000, 1), (3, 5000)])
+def test_extreme_shapes_do_not_explode(size):
+    assert pixel_array(Image.new("RGB", size), 96, (0.5,) * 3, (0.5,) * 3, (0, 0, 0)).shape == (3, 96, 96)
+
+
+def test_preprocessing_equals_the_library_pipeline_of_llava():
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    from encoders.llava import CLIP_MEAN, CLIP_PADDING, CLIP_STD
+
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 80, 3), dtype=np.uint8))
+    processor = LlavaImageProcessorPil(
+        do_pad=True, size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}, background_color=CLIP_PADDING
+    )
+    theirs = processor(picture, return_tensors="np")["pixel_values"][0]
+    assert np.abs(pixel_array(picture, 48, CLIP_MEAN, CLIP_STD, CLIP_PADDING) - theirs).max() < 1e-5

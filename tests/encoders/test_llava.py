@@ -1,0 +1,175 @@
+"""NestedLlava: mixed budgets in a batch, text that stays text, scoring and sampling."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from encoders.backbone import NestedBackbone
+from encoders.errors import BackboneError, BudgetError, QuestionError
+from tests.conftest import CONNECTORS, tiny_config
+
+KINDS = list(CONNECTORS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_a_nested_backbone(make_tiny, kind):
+    backbone = make_tiny(kind)
+    assert isinstance(backbone, NestedBackbone)
+    assert all(backbone.allows(m) for m in backbone.ladder)
+
+
+@torch.no_grad()
+def test_patches_are_hidden_state_minus_two_without_cls(tiny):
+    config = CLIPVisionConfig(**tiny_config("mqt").vision)
+    stock = CLIPVisionModel(config).eval()  # three layers, of which the last one is unused
+    missing, unexpected = stock.load_state_dict(tiny.vision.state_dict(), strict=False)
+    assert not unexpected
+    assert all("layers.2." in key for key in missing)
+    pixels = torch.randn(2, 3, 32, 32)
+    theirs = stock(pixel_values=pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+    assert torch.allclose(tiny.from_pixels(pixels).patches, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mqt", "m3", "sequential"])
+def test_a_row_alone_equals_the_row_in_a_mixed_batch(make_tiny, pictures, questions, kind):
+    backbone = make_tiny(kind)
+    encoded = backbone.encode(pictures)
+    spent = [backbone.ladder[k] for k in (0, 2, 1, 2)]
+    together = backbone.generate(encoded, questions, spent)
+    for row, mixed in enumerate(together):
+        [alone] = backbone.generate(backbone.encode([pictures[row]]), [questions[row]], spent[row])
+        assert alone.token_ids == mixed.token_ids
+        assert np.allclose(alone.logprobs, mixed.logprobs, atol=1e-4)
+        assert (alone.m, alone.visual_tokens, alone.text_tokens) == (mixed.m, mixed.visual_tokens, mixed.text_tokens)
+
+
+def test_answers_depend_on_m_so_that_these_tests_can_fail(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    few, many = tiny.generate(encoded, questions, 1), tiny.generate(encoded, questions, 16)
+    assert [a.token_ids for a in few] != [b.token_ids for b in many]
+
+
+def test_one_vision_pass_serves_many_questions(tiny, pictures, questions, monkeypatch):
+    encoded = tiny.encode(pictures[:1]).select([0] * 4)
+    monkeypatch.setattr(tiny.vision, "forward", lambda **_: pytest.fail("a second vision pass"))
+    assert len(tiny.generate(encoded, questions, [1, 2, 9, 16])) == 4
+
+
+def test_a_placeholder_in_a_question_is_text(tiny):
+    for written in ("<image>", "</s>", "<s>", "<pad>"):
+        ids = tiny.suffix_ids(written)
+        assert not set(ids) & {0, 1, 2}
+        assert written in tiny.tokenizer.decode(ids)
+
+
+def test_scoring_equals_the_log_probability_of_what_was_generated(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    spent = [16, 1, 5, 9]
+    generated = tiny.generate(encoded, questions, spent, max_new_tokens=4)
+    for row, generation in enumerate(generated):
+        ids = list(generation.token_ids)
+        backbone_ids, tiny.answer_ids = tiny.answer_ids, lambda _, ids=ids: ids
+        try:
+            [score] = tiny.score(encoded.select([row]), [questions[row]], ["given"], spent[row])
+        finally:
+            tiny.answer_ids = backbone_ids
+        assert score == pytest.approx(generation.logprob, abs=1e-4)
+
+
+def test_scores_of_a_batch_equal_scores_alone(tiny, pictures, questions):
+    encoded, answers = tiny.encode(pictures), ["a", "number", "two words", "x"]
+    together = tiny.score(encoded, questions, answers, [1, 16, 5, 2])
+    alone = [tiny.score(encoded.select([k]), [questions[k]], [answers[k]], m)[0] for k, m in enumerate([1, 16, 5, 2])]
+    assert np.allclose(together, alone, atol=1e-4)
+
+
+def test_first_token_confidence_is_reported(tiny, pictures):
+    [generation] = tiny.generate(tiny.encode(pictures[:1]), ["hm"], 4)
+    assert generation.top_logprobs[0] == pytest.approx(generation.logprobs[0], abs=1e-6)
+    assert list(generation.top_logprobs) == sorted(generation.top_logprobs, reverse=True)
+    assert 0 < generation.entropy < np.log(300)
+
+
+def test_sampling_is_seeded_and_differs_from_greedy(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    first = tiny.generate(encoded, questions, 4, temperature=2.0, seed=3)
+    again = tiny.generate(encoded, questions, 4, temperature=2.0, seed=3)
+    other = tiny.generate(encoded, questions, 4, temperature=2.0, seed=4)
+    assert [g.token_ids for g in first] == [g.token_ids for g in again]
+    assert [g.token_ids for g in first] != [g.token_ids for g in other]
+    narrow = tiny.generate(encoded, questions, 4, temperature=2.0, top_p=1e-6, seed=3)
+    assert [g.token_ids for g in narrow] == [g.token_ids for g in tiny.generate(encoded, questions, 4)]
+
+
+@pytest.mark.parametrize("m", [0, 17, -1, True, 2.0, "4", None, [4, 4], np.nan])
+def test_the_gate_refuses_what_is_no_m(tiny, pictures, m):
+    with pytest.raises((BudgetError, QuestionError), match="m must be"):
+        tiny.generate(tiny.encode(pictures[:1]), ["hm"], m)
+
+
+def test_a_numpy_integer_is_an_m(tiny, pictures):
+    assert tiny.generate(tiny.encode(pictures[:1]), ["hm"], np.int64(4))[0].m == 4
+
+
+def test_m3_refuses_inexact_levels_with_its_ladder(make_tiny, pictures):
+    backbone = make_tiny("m3")
+    with pytest.raises(BudgetError, match=r"one of \(1, 4, 16\) \(trained: \(1, 4, 16\)\), was: 9"):
+        backbone.generate(backbone.encode(pictures[:1]), ["hm"], 9)
+
+
+@pytest.mark.parametrize("question", ["", "   ", "\n", None, 7])
+def test_empty_questions_are_refused(tiny, pictures, question):
+    with pytest.raises(QuestionError, match="at least one visible character"):
+        tiny.generate(tiny.encode(pictures[:1]), [question], 4)
+
+
+def test_too_long_a_question_is_refused_with_the_limit(tiny, pictures):
+    with pytest.raises(QuestionError, match="must fit in 256 tokens"):
+        tiny.generate(tiny.encode(pictures[:1]), ["why " * 25_000], 4)
+
+
+@pytest.mark.parametrize("question", ["nul \0 byte", "🙂🙃", "ما هو الرقم المكتوب", "\u202eabc", "a\tb"])
+def test_any_text_has_tokens_and_an_answer(tiny, pictures, question):
+    assert tiny.tokenizer.decode(tiny._ids(question)) == question
+    assert len(tiny.generate(tiny.encode(pictures[:1]), [question], 4)) == 1
+
+
+def test_counts_that_do_not_match_are_refused(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    with pytest.raises(QuestionError, match="3 questions for 4 pictures"):
+        tiny.generate(encoded, questions[:3], 4)
+    with pytest.raises(QuestionError, match="was: 2 for 4"):
+        tiny.generate(encoded, questions, [1, 2])
+    with pytest.raises(QuestionError, match="one answer per question"):
+        tiny.score(encoded, questions, ["a"], 4)
+    with pytest.raises(BackboneError, match="max_new_tokens must be at least 1, was: 0"):
+        tiny.generate(encoded, questions, 4, max_new_tokens=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_answers(make_tiny, pictures, dtype):
+    backbone = make_tiny("mqt").to(dtype)
+    assert len(backbone.generate(backbone.encode(pictures), ["hm"] * 4, [1, 4, 9, 16])) == 4
+
+
+def test_configurations_that_cannot_work_are_refused(make_tiny):
+    with pytest.raises(BackboneError, match="ascending"):
+        make_tiny("mqt", ladder=(4, 2))
+    with pytest.raises(BackboneError, match=r"whole number from 1 to 16, was: \[64\]"):
+        make_tiny("mqt", ladder=(1, 64))
+    with pytest.raises(BackboneError, match="prompt template must be one of"):
+        make_tiny("mqt", template="llava_v7")
+    with pytest.raises(BackboneError, match="feature_layer must be negative"):
+        make_tiny("mqt", feature_layer=1)
+    with pytest.raises(BackboneError, match="leave the tower a layer"):
+        make_tiny("mqt", feature_layer=-4)
+
+
+def test_the_fingerprint_follows_weights_and_configuration(make_tiny):
+    first, second = make_tiny("mqt"), make_tiny("mqt")
+    assert first.fingerprint == second.fingerprint
+    second.train()
+    second.connector.query.data.add_(1)
+    assert second.eval().fingerprint != first.fingerprint
+    assert make_tiny("mqt", max_new_tokens=7).fingerprint != first.fingerprint

@@ -1,0 +1,126 @@
+"""Shared work gives what independent runs give, token for token."""
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import prefix
+from encoders.errors import BudgetError
+from encoders.prefix import VisualPrefix
+from tests.conftest import CONNECTORS
+
+
+def independent(backbone, encoded, questions, ladder):
+    by_m = [backbone.generate(encoded, questions, m) for m in ladder]
+    return [list(row) for row in zip(*by_m, strict=True)]
+
+
+def same(ours, theirs):
+    for mine, its in zip(ours, theirs, strict=True):
+        assert [g.token_ids for g in mine] == [g.token_ids for g in its]
+        assert [g.m for g in mine] == [g.m for g in its]
+        for a, b in zip(mine, its, strict=True):
+            assert np.allclose(a.logprobs, b.logprobs, atol=1e-4)
+            assert np.allclose(a.top_logprobs, b.top_logprobs, atol=1e-4)
+            assert a.text_tokens == b.text_tokens
+
+
+@pytest.mark.parametrize("kind", list(CONNECTORS))
+@pytest.mark.parametrize("rows", [1, 4])
+def test_the_shared_ladder_equals_independent_runs(make_tiny, pictures, questions, kind, rows):
+    backbone = make_tiny(kind)
+    encoded = backbone.encode(pictures[:rows])
+    ladder = backbone.ladder
+    shared = backbone.answer_ladder(encoded, questions[:rows])
+    same(shared, independent(backbone, encoded, questions[:rows], ladder))
+    assert len({g.token_ids for row in shared for g in row}) > rows  # answers differ between m, or nothing was tested
+
+
+def test_the_ladder_may_be_given_in_any_order(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    same(tiny.answer_ladder(encoded, questions, [5, 16, 1, 7]), independent(tiny, encoded, questions, [5, 16, 1, 7]))
+
+
+@pytest.mark.parametrize("kind", ["mqt", "m3"])
+def test_shared_scores_equal_independent_ones(make_tiny, pictures, questions, kind):
+    backbone = make_tiny(kind)
+    encoded, answers = backbone.encode(pictures), ["red", "4711", "a blue circle", "no"]
+    shared = backbone.score_ladder(encoded, questions, answers)
+    alone = np.stack([backbone.score(encoded, questions, answers, m) for m in backbone.ladder], axis=1)
+    assert np.allclose(shared, alone, atol=1e-4)
+    assert np.ptp(alone, axis=1).min() > 1e-2
+
+
+@torch.no_grad()
+def test_extending_equals_a_fresh_run(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    grown = VisualPrefix(tiny, encoded, 2)
+    grown.ask(questions)
+    for m in (5, 9, 16):
+        grown.extend(m)
+        assert [g.token_ids for g in grown.ask(questions)] == [
+            g.token_ids for g in tiny.generate(encoded, questions, m)
+        ]
+    grown.crop(1)
+    assert [g.token_ids for g in grown.ask(questions)] == [g.token_ids for g in tiny.generate(encoded, questions, 1)]
+
+
+@torch.no_grad()
+def test_drafts_change_nothing_whatever_they_say(tiny, pictures, questions):
+    encoded = tiny.encode(pictures)
+    plain = tiny.generate(encoded, questions, 9)
+    cache = VisualPrefix(tiny, encoded, 9)
+    right = [g.token_ids for g in plain]
+    for drafts in (
+        right,
+        [ids[:2] for ids in right],
+        [(7, 7, 7)] * 4,
+        [right[0], (), (5,), (*right[3][:1], 9, 9)],
+        [(2,)] * 4,  # a draft that says nothing but "end"
+        [ids + (3,) * 9 for ids in right],
+    ):
+        length = cache.length
+        checked = cache.ask(questions, drafts=drafts)
+        assert [g.token_ids for g in checked] == right
+        assert np.allclose([g.logprob for g in checked], [g.logprob for g in plain], atol=1e-4)
+        assert cache.length == length
+
+
+@torch.no_grad()
+def test_right_drafts_save_the_decoding_steps(tiny, pictures, questions, monkeypatch):
+    encoded = tiny.encode(pictures)
+    right = [g.token_ids for g in tiny.generate(encoded, questions, 9)]
+    cache = VisualPrefix(tiny, encoded, 9)
+    monkeypatch.setattr(prefix, "resume", lambda *_: pytest.fail("decoded what was drafted"))
+    cache.ask(questions, drafts=right)
+
+
+def test_cropping_up_and_extending_down_are_refused(tiny, pictures):
+    with torch.no_grad():
+        cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
+    with pytest.raises(BudgetError, match="at most its own m = 5, was: 9; use extend"):
+        cache.crop(9)
+    with pytest.raises(BudgetError, match="at least its own m = 5, was: 2; use crop"):
+        cache.extend(2)
+
+
+def test_attention_that_looks_ahead_is_noticed_and_not_shared(make_tiny, pictures, questions, monkeypatch):
+    """Bidirectional attention among visual tokens (PaliGemma's, Gemma 3's) makes a cropped cache wrong."""
+    backbone = make_tiny("mqt")
+    assert prefix.shares(backbone)
+    looking = make_tiny("mqt")
+    original = looking.language.model.forward
+
+    def look_ahead(inputs_embeds=None, **options):
+        if inputs_embeds is not None and inputs_embeds.shape[1] > 1:
+            inputs_embeds = inputs_embeds + inputs_embeds.mean(dim=1, keepdim=True)
+        return original(inputs_embeds=inputs_embeds, **options)
+
+    monkeypatch.setattr(looking.language.model, "forward", look_ahead)
+    assert not prefix.shares(looking)
+    encoded = looking.encode(pictures)
+    same(looking.answer_ladder(encoded, questions), independent(looking, encoded, questions, looking.ladder))
+
+
+def test_pooled_tokens_are_never_shared(make_tiny):
+    assert not prefix.shares(make_tiny("m3"))

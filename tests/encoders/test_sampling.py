@@ -1,0 +1,55 @@
+"""The training-free baselines keep the tokens they say they keep."""
+
+import pytest
+import torch
+
+from encoders.errors import BackboneError, BudgetError
+from encoders.m3 import pool
+from encoders.sampling import SampledProjection, sequential_sample, spatial_sample
+
+GRID = torch.arange(36.0).reshape(1, 36, 1)  # token k holds the number k; rows of six
+
+
+def test_spatial_sampling_keeps_the_middle_of_each_cell():
+    assert spatial_sample(GRID, 9).flatten().tolist() == [7, 9, 11, 19, 21, 23, 31, 33, 35]
+    assert spatial_sample(GRID, 4).flatten().tolist() == [7, 10, 25, 28]
+    assert spatial_sample(GRID, 36).flatten().tolist() == list(range(36))
+
+
+def test_sequential_sampling_keeps_the_first():
+    assert sequential_sample(GRID, 5).flatten().tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("method", "by_hand"), [("average", pool), ("spatial", spatial_sample), ("sequential", sequential_sample)]
+)
+def test_a_sampled_projector_projects_first(method, by_hand):
+    connector = SampledProjection(8, 12, 36, method)
+    patches = torch.randn(2, 36, 8)
+    assert torch.equal(connector(patches, 9), by_hand(connector.projector(patches), 9))
+
+
+def test_only_sequential_tokens_are_prefixes():
+    assert [SampledProjection(8, 12, 36, method).prefix_nested for method in ("average", "spatial", "sequential")] == [
+        False,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("m", [0, 37, 5, True])
+def test_inexact_m_is_refused(m):
+    with pytest.raises(BudgetError, match="m must be one of"):
+        spatial_sample(GRID, m)
+
+
+@pytest.mark.parametrize("m", [0, 37, True])
+def test_sequential_m_out_of_range_is_refused(m):
+    with pytest.raises(BudgetError, match="from 1 to 36, was"):
+        sequential_sample(GRID, m)
+    assert not SampledProjection(8, 12, 36, "sequential").allows(m)
+
+
+def test_unknown_method_is_refused():
+    with pytest.raises(BackboneError, match=r"one of \['average', 'sequential', 'spatial'\], was: 'random'"):
+        SampledProjection(8, 12, 36, "random")

@@ -1,0 +1,124 @@
+"""What a scene is made of: records of plain numbers and words, in pixels of a 96 x 96 canvas.
+
+Knows nothing of drawing, of random choice or of questions. Everything asked about a picture is answered from these
+records, so a gold answer is known even where no eye could read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SIDE = 96
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "ring", "heart")
+PATTERNS = ("plain", "stripes", "dots", "checks", "photo")
+PLACES = (
+    ("top left", "top", "top right"),
+    ("left", "centre", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+Tone = tuple[int, int, int]
+StyleName = Literal["a", "b"]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The background. `clutter` counts thin strokes drawn over it; they are never asked about.
+
+    `bars` is the width in pixels of two bars (above and below, or left and right) such as padding a picture to a square
+    leaves.
+    """
+
+    pattern: str
+    colour: str
+    tone: Tone
+    period: int
+    clutter: int
+    seed: int
+    bars: int = 0
+    bars_across: bool = False
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape, centred at (x, y); `size` is its diameter in pixels, `angle` in degrees."""
+
+    shape: str
+    colour: str
+    tone: Tone
+    x: float
+    y: float
+    size: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class Print:
+    """A printed number or word; `height` is that of a capital in pixels, `paper` the name of the sign's colour."""
+
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+    font: int
+    ink: Tone
+    paper: str | None
+    paper_tone: Tone | None
+    blur: float
+
+    @property
+    def is_number(self) -> bool:
+        """Whether digits only are printed."""
+        return self.text.isdigit()
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A real handwritten digit: row `index` of scikit-learn's bundled set, drawn `size` pixels wide."""
+
+    index: int
+    value: int
+    x: float
+    y: float
+    size: float
+    ink: Tone
+    blur: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture's facts. `lost` names the element (see `compose`) that no eye can read, or is empty."""
+
+    id: str
+    style: StyleName
+    family: str
+    ground: Ground
+    things: tuple[Thing, ...]
+    prints: tuple[Print, ...]
+    hands: tuple[Hand, ...]
+    noise: float
+    seed: int
+    lost: bool
+    arrangement: str = "free"
+
+
+def place_of(thing: Thing) -> str | None:
+    """The ninth of the canvas a thing sits in; None within four pixels of a border between two."""
+    third = SIDE / 3
+    for position in (thing.x, thing.y):
+        if min(abs(position - third), abs(position - 2 * third)) < 4:
+            return None
+    return PLACES[int(thing.y // third)][int(thing.x // third)]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about a scene; `answerable` is false where no m can help, though the gold answer is known."""
+
+    family: str
+    text: str
+    answer: str
+    answerable: bool
+    need_px: float

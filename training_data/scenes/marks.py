@@ -1,0 +1,83 @@
+"""What stands in each 8 x 8 patch of a scene: labels that teach a vision tower before any language is learned.
+
+Knows facts and the patch grid. Knows no model and no loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training_data.scenes.compose import STYLES
+from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Scene
+
+PATCH = 8
+GRID = SIDE // PATCH
+CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SIZES = (6.0, 11.0, 20.0, 36.0)  # borders between five classes of diameter, pixels
+
+# name of each mark -> number of its classes; class 0 is "none" throughout
+MARKS: dict[str, int] = {
+    "centre_shape": len(SHAPES) + 1,
+    "centre_colour": len(COLOURS) + 1,
+    "centre_size": len(_SIZES) + 2,
+    "left_character": len(CHARACTERS) + 1,
+    "right_character": len(CHARACTERS) + 1,
+    "centre_hand": 11,
+    "cover_shape": len(SHAPES) + 1,
+    "cover_colour": len(COLOURS) + 1,
+    "cover_character": len(CHARACTERS) + 1,
+    "cover_hand": 11,
+    "ground_colour": len(COLOURS) + 1,
+    "ground_pattern": len(PATTERNS) + 1,
+}
+
+
+def _cells(x: float, y: float, half_x: float, half_y: float) -> np.ndarray:
+    """Patches whose centres lie in a box: (GRID, GRID) bool."""
+    centres = (np.arange(GRID) + 0.5) * PATCH
+    return (np.abs(centres - y) <= half_y)[:, None] & (np.abs(centres - x) <= half_x)[None]
+
+
+def marks(scene: Scene) -> np.ndarray:
+    """(len(MARKS), GRID * GRID) uint8, marks in the order of MARKS, patches in raster order.
+
+    Print and digits that were made unreadable carry no mark: nothing is to be learned from them.
+    """
+    grids = {name: np.zeros((GRID, GRID), dtype=np.uint8) for name in MARKS}
+    grids["ground_colour"][:] = COLOURS.index(scene.ground.colour) + 1 if scene.ground.colour else 0
+    grids["ground_pattern"][:] = PATTERNS.index(scene.ground.pattern) + 1
+    for thing in scene.things:
+        shape, colour = SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour) + 1
+        cell = int(thing.y // PATCH), int(thing.x // PATCH)
+        if thing.size >= 4:
+            grids["centre_shape"][cell] = shape
+            covered = _cells(thing.x, thing.y, thing.size * 0.36, thing.size * 0.36)
+            grids["cover_shape"][covered] = shape
+            grids["cover_colour"][covered] = colour
+        grids["centre_colour"][cell] = colour
+        grids["centre_size"][cell] = int(np.searchsorted(_SIZES, thing.size)) + 1
+    for hand in scene.hands:
+        if hand.blur or hand.size < 6:
+            continue
+        grids["centre_hand"][int(hand.y // PATCH), int(hand.x // PATCH)] = hand.value + 1
+        grids["cover_hand"][_cells(hand.x, hand.y, hand.size * 0.4, hand.size * 0.4)] = hand.value + 1
+    _mark_prints(scene, grids)
+    return np.stack([grid.reshape(-1) for grid in grids.values()])
+
+
+def _mark_prints(scene: Scene, grids: dict[str, np.ndarray]) -> None:
+    look = STYLES[scene.style]
+    for item in scene.prints:
+        if item.paper is not None:
+            pad = look.sign_pad(item.height)
+            box = _cells(item.x, item.y, item.width / 2 + pad - 2, item.height / 2 + pad - 2)
+            grids["cover_colour"][box] = COLOURS.index(item.paper) + 1
+        if item.blur:
+            continue
+        start = 0.0
+        for character, end in zip(item.text, look.advances(item.text, item.font, item.height), strict=True):
+            x, code = item.x - item.width / 2 + (start + end) / 2, CHARACTERS.index(character) + 1
+            side = "left_character" if x % PATCH < PATCH / 2 else "right_character"
+            grids[side][int(item.y // PATCH), int(x // PATCH)] = code
+            grids["cover_character"][_cells(x, item.y, (end - start) / 2, item.height / 2)] = code
+            start = end
