@@ -116,7 +116,7 @@ def train(
         step += 1
         bar.update()
         if step % recipe.log_every == 0 and accelerator.is_main_process:
-            row = {name: round(float(value), 5) for name, value in values.items()}
+            row = {name: round(float(value.detach()), 5) for name, value in values.items()}
             _log(folder, {"step": step, **row, "seconds": round(time.monotonic() - started, 1)})
             bar.set_postfix(row, refresh=False)
         if step % recipe.checkpoint_every == 0 or step == recipe.steps:

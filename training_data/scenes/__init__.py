@@ -22,7 +22,18 @@ from training_data.scenes.compose import MIX, STYLES, compose
 from training_data.scenes.facts import COLOURS, SIDE, Question, Scene, StyleName
 from training_data.scenes.questions import questions
 
-__all__ = ["FAMILIES", "SIDE", "Question", "Scene", "examples", "questions", "recipe_hash", "render", "scene"]
+__all__ = [
+    "FAMILIES",
+    "SIDE",
+    "Question",
+    "Scene",
+    "SceneImage",
+    "examples",
+    "questions",
+    "recipe_hash",
+    "render",
+    "scene",
+]
 
 FAMILIES = tuple(MIX)
 Split = Literal["train", "calibrate", "test"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -51,9 +52,9 @@ def font(index: int, height: float) -> ImageFont.FreeTypeFont:
     """The face whose capitals are `height` pixels tall."""
     size = max(3.0, height / _CAPITAL[index])
     face = _FACES[index]
-    loaded = ImageFont.load_default(size) if face is None else ImageFont.truetype(FONTS / face, size)
-    assert isinstance(loaded, ImageFont.FreeTypeFont)
-    return loaded
+    if face is None:
+        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
+    return ImageFont.truetype(FONTS / face, size)
 
 
 def advances(text: str, index: int, height: float) -> list[float]:

@@ -1,0 +1,144 @@
+"""The training loop resumes as if never stopped; the objectives are the recipes they claim to be."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from encoders.errors import BackboneError
+from encoders.train import M3Objective, MqtObjective, Recipe, train
+
+
+class Line(nn.Module):
+    """y = a x + b."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, step, x, y):
+        return {"loss": (self.layer(x)[:, 0] - y).square().mean()}
+
+
+def batch_at(number):
+    x = torch.tensor(np.random.default_rng(number).normal(size=(8, 3)), dtype=torch.float32)
+    return {"x": x, "y": x @ torch.tensor([1.0, -2.0, 0.5])}
+
+
+RECIPE = Recipe(steps=40, learning_rate=0.1, warmup_steps=5, precision="no", checkpoint_every=10, log_every=10)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    whole, killed = Line(), Line()
+    train(whole, batch_at, RECIPE, tmp_path / "whole")
+
+    def dies_at_27(number):
+        if number == 27:
+            raise KeyboardInterrupt
+        return batch_at(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, dies_at_27, RECIPE, tmp_path / "killed")
+    resumed, seen = Line(), []
+    train(resumed, lambda number: seen.append(number) or batch_at(number), RECIPE, tmp_path / "killed")
+    assert seen == list(range(20, 40))
+    assert torch.allclose(resumed.layer.weight, whole.layer.weight, atol=1e-7)
+
+
+def test_training_learns_and_writes_its_metrics(tmp_path):
+    line = Line()
+    train(line, batch_at, RECIPE, tmp_path)
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    assert rows[-1]["loss"] < 0.1 * rows[0]["loss"]
+
+
+def test_accumulated_parts_equal_one_large_batch(tmp_path):
+    parts, large = Line(), Line()
+    train(parts, batch_at, Recipe(5, 0.1, 1, accumulate=2, precision="no"), tmp_path / "parts")
+
+    def doubled(number):
+        first, second = batch_at(2 * number), batch_at(2 * number + 1)
+        return {key: torch.cat([first[key], second[key]]) for key in first}
+
+    train(large, doubled, Recipe(5, 0.1, 1, precision="no"), tmp_path / "large")
+    assert torch.allclose(parts.layer.weight, large.layer.weight, atol=1e-5)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    train(Line(), batch_at, Recipe(5, 0.1, precision="no", checkpoint_every=5), tmp_path)
+    with pytest.raises(BackboneError, match="only under its own recipe"):
+        train(Line(), batch_at, Recipe(9, 0.1, precision="no", checkpoint_every=5), tmp_path)
+
+
+def test_only_parameters_that_ask_for_it_are_trained(tmp_path):
+    line = Line()
+    line.layer.bias.requires_grad_(False)
+    before = line.layer.bias.clone()
+    train(line, batch_at, RECIPE, tmp_path)
+    assert torch.equal(line.layer.bias, before)
+
+
+def test_the_rate_warms_up_and_falls_to_a_hundredth():
+    assert RECIPE.rate(0) == pytest.approx(0.02)
+    assert RECIPE.rate(5) == pytest.approx(0.1)
+    assert RECIPE.rate(40) == pytest.approx(0.001)
+
+
+def packed(backbone, rows):
+    """One row per picture with all its (question, answer) pairs, as `PackedQuestions.loss_at` takes them."""
+    texts = [[(backbone.suffix_ids(q), backbone.answer_ids(a)) for q, a in row] for row in rows]
+    length = max(sum(len(q) + len(a) - 1 for q, a in row) for row in texts)
+    out = {name: torch.zeros(len(rows), length, dtype=torch.long) for name in ("ids", "block", "place", "labels")}
+    out["block"] -= 1
+    out["labels"] -= 100
+    for k, row in enumerate(texts):
+        start = 0
+        for number, (question, answer) in enumerate(row):
+            body = question + answer[:-1]
+            stop = start + len(body)
+            out["ids"][k, start:stop] = torch.tensor(body)
+            out["block"][k, start:stop] = number
+            out["place"][k, start:stop] = torch.arange(len(body))
+            out["labels"][k, start + len(question) - 1 : stop] = torch.tensor(answer)
+            start = stop
+    return out
+
+
+ROWS = [[("what is it", "red"), ("how many", "7 or 8")], [("where", "top left")]]
+
+
+@torch.no_grad()
+def test_many_questions_in_one_sequence_cost_what_they_cost_alone(tiny):
+    """Each question must see the picture and itself only: a leak between questions would show here."""
+    patches = torch.randn(2, *tiny.patches_shape)
+    objective = MqtObjective(tiny.connector, tiny.language, list(tiny.prefix_ids), 16)
+    loss, _ = objective.loss_at(tiny.connector(patches, 9), **packed(tiny, ROWS))
+    alone, tokens = 0.0, 0
+    for k, row in enumerate(ROWS):
+        for question, answer in row:
+            alone -= tiny.score(tiny.from_patches(patches[k : k + 1]), [question], [answer], 9)[0]
+            tokens += len(tiny.answer_ids(answer))
+    assert float(loss) == pytest.approx(alone / tokens, abs=1e-4)
+
+
+def test_mqt_draws_one_m_per_step_from_small_to_all(tiny):
+    objective = MqtObjective(tiny.connector, tiny.language, list(tiny.prefix_ids), 16)
+    patches = torch.randn(2, *tiny.patches_shape)
+    with torch.no_grad():
+        drawn = [int(objective(step=k, patches=patches, **packed(tiny, ROWS))["m"]) for k in range(60)]
+    assert min(drawn) == 1
+    assert 10 <= drawn.count(16) <= 30
+    assert len(set(drawn)) > 6
+
+
+@torch.no_grad()
+def test_m3_averages_all_scales(make_tiny):
+    backbone = make_tiny("m3")
+    objective = M3Objective(backbone.connector, backbone.language, list(backbone.prefix_ids), backbone.ladder)
+    patches, batch = torch.randn(2, *backbone.patches_shape), packed(backbone, ROWS)
+    losses = [objective.loss_at(backbone.connector(patches, m), **batch)[0] for m in backbone.ladder]
+    assert float(objective(step=0, patches=patches, **batch)["loss"]) == pytest.approx(float(np.mean(losses)), abs=1e-5)

@@ -1,0 +1,74 @@
+"""The recipe runs end to end at toy size and resumes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.errors import DataError
+from encoders.train import Recipe
+from training_data import nano
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("nano")
+    nano.draw_corpus(path, 60)
+    return path
+
+
+def test_the_corpus_holds_pictures_marks_and_questions(folder):
+    assert np.load(folder / "images.npy", mmap_mode="r").shape == (60, 96, 96, 3)
+    assert len(nano.read_questions(folder)) == 60
+    assert json.loads((folder / "drawn.json").read_text()) == 60
+
+
+def test_digits_and_capitals_stay_single_tokens_and_any_text_survives(folder):
+    tokenizer = nano.make_tokenizer(folder)
+    assert len(tokenizer) <= 2000
+    for text in ("48151623", "ZEBRA"):
+        assert [tokenizer.decode([k]) for k in tokenizer(text).input_ids] == list(text)
+    for text in ("naïve 🙂 \0 ﷽", "<image></s>"):
+        ids = tokenizer(text, split_special_tokens=True).input_ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_a_nano_model_keeps_within_its_size_and_proportions(folder):
+    for build in (nano.nano_mqt, nano.nano_m3):
+        backbone = build(nano.make_tokenizer(folder))
+        assert sum(parameter.numel() for parameter in backbone.parameters()) <= 5_000_000
+        cost = backbone.cost(backbone.ladder[-1], 12, 3)
+        assert (cost.prefill_tflops + cost.decode_tflops) / cost.tflops > 0.75
+
+
+def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
+    packer = nano.Packer(folder, nano.nano_mqt(nano.make_tokenizer(folder)))
+    batch = packer.batch(np.arange(60), np.random.default_rng(0))
+    assert all(tensor.shape == (60, 96) for tensor in batch.values())
+    assert (batch["labels"] >= 0).sum(1).min() >= 2
+    assert ((batch["block"] >= 0) >= (batch["labels"] >= 0)).all()
+
+
+@pytest.mark.slow
+def test_every_stage_runs_and_resumes_at_toy_size(folder):
+    short = Recipe(steps=3, learning_rate=1e-3, warmup_steps=1, checkpoint_every=2, log_every=1)
+    nano.train_vision(folder, short, batch_size=6)
+    tokenizer = nano.make_tokenizer(folder)
+    mqt = nano.nano_mqt(tokenizer)
+    nano.load_tower(mqt, folder)
+    nano.train_language(mqt, folder, short, batch_size=4)
+    m3 = nano.nano_m3(tokenizer)
+    nano.load_tower(m3, folder)
+    nano.train_language(m3, folder, short, batch_size=4)
+    again = nano.trained("nano-mqt", folder)
+    assert torch.equal(again.connector.query, mqt.connector.query)
+    picture = np.load(folder / "images.npy")[0]
+    assert len(again.generate(again.encode([picture]), ["what number is written"], 4)) == 1
+    lines = (folder / "nano-mqt" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_training_without_a_corpus_says_how_to_draw_one(tmp_path):
+    with pytest.raises(DataError, match=r"missing: questions.jsonl; run `python -m training_data.nano data` first"):
+        nano.make_tokenizer(tmp_path)
