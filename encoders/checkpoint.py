@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
+from encoders.config import LlavaConfig
 from encoders.errors import BackboneError
-from encoders.llava import LlavaConfig, NestedLlava
+from encoders.llava import NestedLlava
 
 FORMAT = 1
 _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"

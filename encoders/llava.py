@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from encoders import prefix
 from encoders.backbone import Generation, check_m
+from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.decoding import Decoded, Decoding, decode
@@ -30,44 +31,7 @@ from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.prompts import template
 from encoders.sampling import SampledProjection
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-CLIP_PADDING = (122, 116, 104)  # CLIP_MEAN * 255, as LLaVA pads
-
-
-@dataclass(frozen=True)
-class LlavaConfig:
-    """Everything but weights and tokenizer.
-
-    Attributes:
-        name: what `answer(..., backbone=name)` calls it.
-        ladder: the trained m, ascending.
-        connector: {"type": "mqt", "num_queries": M, "num_heads": h}, {"type": "m3"}, or
-            {"type": "average" | "spatial" | "sequential"} for the training-free baselines.
-        vision, language: configurations of CLIPVisionModel and LlamaForCausalLM.
-        template: a name in `encoders.prompts`.
-        feature_layer: index into the tower's hidden states, negative.
-        max_new_tokens: how long an answer may grow where the caller does not say.
-    """
-
-    name: str
-    ladder: tuple[int, ...]
-    connector: dict[str, Any]
-    vision: dict[str, Any]
-    language: dict[str, Any]
-    template: str
-    feature_layer: int = -2
-    max_new_tokens: int = 16
-    image_mean: tuple[float, float, float] = CLIP_MEAN
-    image_std: tuple[float, float, float] = CLIP_STD
-    pad_colour: tuple[int, int, int] = CLIP_PADDING
-
-    def __post_init__(self) -> None:
-        if not self.ladder or list(self.ladder) != sorted(set(self.ladder)):
-            raise BackboneError(f"a ladder must be ascending without repeats and not empty, was: {self.ladder}")
-        if self.feature_layer > -1:
-            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer}")
+from encoders.splice import SplicedBatch
 
 
 def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) -> Connector:
@@ -278,7 +242,7 @@ class NestedLlava(nn.Module):
         if not spent:
             return []
         suffixes = [self.suffix_ids(question) for question in questions]
-        batch = _Batch(self, encoded, spent, suffixes, [[]] * len(spent))
+        batch = SplicedBatch(self, encoded, spent, suffixes, [[]] * len(spent))
         self.check_length(batch.longest + how.max_new_tokens)
         cache = DynamicCache(config=self.language.config)
         out = self.language(
@@ -305,7 +269,7 @@ class NestedLlava(nn.Module):
         if len(answers) != len(spent):
             raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(spent)}")
         targets = [self.answer_ids(answer) for answer in answers]
-        batch = _Batch(self, encoded, spent, [self.suffix_ids(question) for question in questions], targets)
+        batch = SplicedBatch(self, encoded, spent, [self.suffix_ids(question) for question in questions], targets)
         self.check_length(batch.longest)
         hidden = self.language.model(
             inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
@@ -401,49 +365,3 @@ class NestedLlava(nn.Module):
             dtype = str(weight.dtype).removeprefix("torch.")
             self._profile = (LatencyProfile.find(self.fingerprint, weight.device.type, dtype),)
         return self._profile[0]
-
-
-@dataclass
-class _Batch:
-    """Prompts of different lengths in one tensor, padded on the left: embeds (B, S, D), mask and positions (B, S)."""
-
-    backbone: NestedLlava
-    encoded: LlavaImages
-    m: list[int]
-    suffixes: list[list[int]]
-    targets: list[list[int]]
-    embeds: Tensor = field(init=False)
-    mask: Tensor | None = field(init=False)
-    positions: Tensor = field(init=False)
-    longest: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        backbone, start = self.backbone, self.backbone.prefix_ids
-        visual = self._visual()
-        device = visual[0].device
-        lengths = [
-            len(start) + m + len(suffix) + len(target)
-            for m, suffix, target in zip(self.m, self.suffixes, self.targets, strict=True)
-        ]
-        self.longest = max(lengths)
-        backbone.check_length(self.longest)
-        head = backbone.embed(torch.tensor(start, device=device))
-        self.embeds = head.new_zeros(len(lengths), self.longest, head.shape[-1])
-        for row, (suffix, target) in enumerate(zip(self.suffixes, self.targets, strict=True)):
-            tail = backbone.embed(torch.tensor([*suffix, *target], device=device))
-            self.embeds[row, self.longest - lengths[row] :] = torch.cat([head, visual[row].to(head.dtype), tail])
-        places = (
-            torch.arange(self.longest, device=device) - (self.longest - torch.tensor(lengths, device=device))[:, None]
-        )
-        self.positions = places.clamp(min=0)
-        self.mask = None if min(lengths) == self.longest else (places >= 0).long()
-
-    def _visual(self) -> list[Tensor]:
-        """Each row's m visual tokens, one connector pass for each m that occurs, the largest first."""
-        visual: list[Tensor] = [torch.empty(0)] * len(self.m)
-        for m in sorted(set(self.m), reverse=True):
-            tokens = self.encoded.tokens(m)
-            for row, own in enumerate(self.m):
-                if own == m:
-                    visual[row] = tokens[row]
-        return visual

@@ -12,7 +12,8 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from encoders.llava import LlavaConfig, NestedLlava
+from encoders.config import LlavaConfig
+from encoders.llava import NestedLlava
 
 GOLDEN = Path(__file__).parent / "golden"
 CONNECTORS = {

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -29,16 +29,17 @@ from tqdm import tqdm
 from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
 from encoders import checkpoint
+from encoders.config import CLIP_MEAN, CLIP_STD, LlavaConfig
 from encoders.errors import DataError
-from encoders.llava import CLIP_MEAN, CLIP_STD, LlavaConfig, NestedLlava
+from encoders.llava import NestedLlava
 from encoders.train import TRAINING_ATTENTION, M3Objective, MqtObjective, PackedQuestions, Recipe, train
-from training_data.scenes import SIDE, questions, render, scene
+from training_data.scenes import SIDE, STYLE_NAMES, crowded, questions, render, scene
 from training_data.scenes.marks import GRID, MARKS, PATCH, marks
 
 VOCABULARY = 512
 MQT_LADDER = (1, 2, 4, 8, 16, 36, 64, 144)
 M3_LADDER = (1, 9, 36, 144)
-PICTURES = 150_000
+SCENES, CROWDS = 150_000, 70_000
 VISION = Recipe(steps=9_500, learning_rate=1.2e-3, warmup_steps=300)
 MQT = Recipe(steps=9_000, learning_rate=1.2e-3, warmup_steps=400)
 M3 = Recipe(steps=3_000, learning_rate=8e-4, warmup_steps=200)
@@ -47,34 +48,40 @@ _BLOCK = 1_000  # pictures drawn by one task
 _PACK = 96  # tokens of questions in one training sequence
 _TEXT_SHARE = 0.5  # of each batch are pictures with print, which is slowest to learn
 _CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
-_CHARACTER_WEIGHT = 3.0
+_CHARACTER_WEIGHT = 2.0
 
 
 # ---- the corpus
 
 
-def draw_corpus(folder: Path, pictures: int) -> None:
-    """Draw scenes of both styles (even numbers a, odd b) into memory-mapped arrays; goes on where it was stopped."""
+def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int) -> None:
+    """Draw both styles (even numbers a, odd b) into memory-mapped arrays; goes on where it was stopped.
+
+    Writes `<kind>-images.npy` (n, 96, 96, 3) and `<kind>-marks.npy` (n, marks, patches), both uint8, and for scenes
+    `questions.jsonl`, one row of [family, question, answer] per picture.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    done_file = folder / "drawn.json"
+    done_file = folder / f"{kind}-drawn.json"
     done = json.loads(done_file.read_text()) if done_file.is_file() else 0
     mode = "r+" if done else "w+"
-    images = open_memmap(folder / "images.npy", mode, np.uint8, (pictures, SIDE, SIDE, 3))
-    labels = open_memmap(folder / "marks.npy", mode, np.uint8, (pictures, len(MARKS), GRID * GRID))
+    images = open_memmap(folder / f"{kind}-images.npy", mode, np.uint8, (pictures, SIDE, SIDE, 3))
+    labels = open_memmap(folder / f"{kind}-marks.npy", mode, np.uint8, (pictures, len(MARKS), GRID * GRID))
     starts = range(done, pictures, _BLOCK)
-    blocks = Parallel(n_jobs=-1, return_as="generator")(delayed(_draw)(k, min(k + _BLOCK, pictures)) for k in starts)
-    with (folder / "questions.jsonl").open("a" if done else "w", encoding="utf-8") as file:
-        for start, (drawn, marked, asked) in tqdm(zip(starts, blocks, strict=True), total=len(starts), desc="drawing"):
+    tasks = (delayed(_draw)(kind, start, min(start + _BLOCK, pictures)) for start in starts)
+    blocks = Parallel(n_jobs=-1, return_as="generator")(tasks)
+    with (folder / "questions.jsonl").open("a" if done or kind == "crowds" else "w", encoding="utf-8") as file:
+        for start, (drawn, marked, asked) in tqdm(zip(starts, blocks, strict=True), total=len(starts), desc=kind):
             images[start : start + len(drawn)], labels[start : start + len(drawn)] = drawn, marked
             file.writelines(json.dumps(row) + "\n" for row in asked)
             file.flush()
             done_file.write_text(json.dumps(start + len(drawn)))
 
 
-def _draw(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
-    scenes = [scene(k // 2, "ab"[k % 2]) for k in range(start, stop)]  # type: ignore[arg-type]
+def _draw(kind: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
+    make = scene if kind == "scenes" else crowded
+    scenes = [make(k // 2, STYLE_NAMES[k % 2]) for k in range(start, stop)]
+    asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes] if kind == "scenes" else []
     pictures = np.stack([np.asarray(render(facts)) for facts in scenes])
-    asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes]
     return pictures, np.stack([marks(facts) for facts in scenes]), asked
 
 
@@ -242,23 +249,23 @@ def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def train_vision(folder: Path, recipe: Recipe, batch_size: int) -> None:
-    """Stage 1: the tower alone."""
+    """Stage 1: the tower alone, three crowds to one scene."""
     torch.manual_seed(0)
     backbone = nano_mqt(make_tokenizer(folder))
     backbone.vision.set_attn_implementation(TRAINING_ATTENTION)
-    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "marks.npy", mmap_mode="r")
-    with_print = Packer(folder, backbone).with_print
+    sources = [
+        (part, *(np.load(folder / f"{kind}-{what}.npy", mmap_mode="r") for what in ("images", "marks")))
+        for kind, part in (("crowds", batch_size * 3 // 4), ("scenes", batch_size - batch_size * 3 // 4))
+    ]
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
-        rows = _rows(np.random.default_rng([1, number]), len(images), with_print, batch_size)
-        return {"pixels": torch.from_numpy(images[rows]), "marks": torch.from_numpy(labels[rows])}
+        rng = np.random.default_rng([1, number])
+        rows = [np.sort(rng.integers(0, len(images), part)) for part, images, _ in sources]
+        pixels = np.concatenate([images[own] for own, (_, images, _) in zip(rows, sources, strict=True)])
+        labels = np.concatenate([marked[own] for own, (_, _, marked) in zip(rows, sources, strict=True)])
+        return {"pixels": torch.from_numpy(pixels), "marks": torch.from_numpy(labels)}
 
     train(PatchMarks(backbone.vision), batch_at, recipe, folder / "vision", "vision")
-
-
-def _rows(rng: np.random.Generator, total: int, with_print: np.ndarray, size: int) -> np.ndarray:
-    printed = int(size * _TEXT_SHARE)
-    return np.sort(np.concatenate([rng.integers(0, total, size - printed), rng.choice(with_print, printed)]))
 
 
 def load_tower(backbone: NestedLlava, folder: Path) -> None:
@@ -270,7 +277,7 @@ def load_tower(backbone: NestedLlava, folder: Path) -> None:
 
 def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
     """The frozen tower's patches of the whole corpus, (n, patches, width) float16, computed once."""
-    path, images = folder / "features.npy", np.load(folder / "images.npy", mmap_mode="r")
+    path, images = folder / "features.npy", np.load(folder / "scenes-images.npy", mmap_mode="r")
     if path.is_file():
         return np.load(path, mmap_mode="r")
     fresh = folder / "features.new.npy"
@@ -289,11 +296,13 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
 def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_size: int) -> None:
     """Stage 2: connector and language model on the frozen tower's features."""
     features, packer = cache_features(backbone, folder), Packer(folder, backbone)
+    printed = int(batch_size * _TEXT_SHARE)
     backbone.language.set_attn_implementation(TRAINING_ATTENTION)
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng([2, number])
-        rows = _rows(rng, len(features), packer.with_print, batch_size)
+        some = rng.integers(0, len(features), batch_size - printed)
+        rows = np.sort(np.concatenate([some, rng.choice(packer.with_print, printed)]))
         return {"patches": torch.from_numpy(features[rows]).float(), **packer.batch(rows, rng)}
 
     objective: PackedQuestions
@@ -330,9 +339,10 @@ def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
 
 
 @app.command()
-def data(folder: Folder, pictures: int = PICTURES) -> None:
-    """Draw the corpus."""
-    draw_corpus(folder, pictures)
+def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS) -> None:
+    """Draw the corpus: scenes with questions, crowds without."""
+    draw_corpus(folder, "scenes", scenes)
+    draw_corpus(folder, "crowds", crowds)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from encoders import checkpoint
 from encoders.llava import NestedLlava
 from training_data import nano
 from training_data.example import Example
-from training_data.scenes import FAMILIES, SceneImage, examples, recipe_hash
+from training_data.scenes import FAMILIES, STYLE_NAMES, SceneImage, examples, recipe_hash
 
 SCENES = 4_000
 _BATCH = 64
@@ -49,7 +49,7 @@ class BlindAnswerer:
 
     def __init__(self, scenes: int = 40_000) -> None:
         seen: dict[str, Counter[str]] = defaultdict(Counter)
-        for style in ("a", "b"):
+        for style in STYLE_NAMES:
             for example in examples(scenes // 2, style, "train", start=10_000_000):
                 seen[_bare(example.question)][example.answers[0]] += 1
                 seen[example.dataset][example.answers[0]] += 1
@@ -68,7 +68,7 @@ def _bare(question: str) -> str:
 def measure(backbone: NestedLlava, blind: BlindAnswerer, scenes: int = SCENES) -> dict[str, Any]:
     """Accuracy per m, style and family on held-out scenes with held-out handwritten digits."""
     styles, pooled = {}, []
-    for style in ("a", "b"):
+    for style in STYLE_NAMES:
         questions = list(examples(scenes, style, "test"))
         right, again = right_at_every_m(backbone, questions), right_at_every_m(backbone, questions, 1)
         styles[style] = _table(backbone, questions, right, again, blind.right(questions))
@@ -113,8 +113,8 @@ def card(backbone: NestedLlava, measured: dict[str, Any], training: dict[str, An
         "",
         f"A nested-token vision-language model of {sum(parts.values()):.2f} million parameters "
         f"(vision {parts['vision']:.2f}, connector {parts['connector']:.2f}, language {parts['language']:.2f}), "
-        "trained from scratch on the procedural scenes of `training_data/scenes`. It knows those scenes, not the world: use it "
-        "to learn the library, to try routers and in tests.",
+        "trained from scratch on the procedural scenes of `training_data/scenes`. It knows those, not the world: "
+        "use it to learn the library, to try routers and in tests.",
         "",
         "## Training",
         "",

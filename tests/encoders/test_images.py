@@ -143,7 +143,7 @@ def test_extreme_shapes_do_not_explode(size):
 def test_preprocessing_equals_the_library_pipeline_of_llava():
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-    from encoders.llava import CLIP_MEAN, CLIP_PADDING, CLIP_STD
+    from encoders.config import CLIP_MEAN, CLIP_PADDING, CLIP_STD
 
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 80, 3), dtype=np.uint8))
     processor = LlavaImageProcessorPil(

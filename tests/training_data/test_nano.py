@@ -14,14 +14,15 @@ from training_data import nano
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("nano")
-    nano.draw_corpus(path, 60)
+    nano.draw_corpus(path, "scenes", 60)
+    nano.draw_corpus(path, "crowds", 12)
     return path
 
 
 def test_the_corpus_holds_pictures_marks_and_questions(folder):
-    assert np.load(folder / "images.npy", mmap_mode="r").shape == (60, 96, 96, 3)
+    assert np.load(folder / "scenes-images.npy", mmap_mode="r").shape == (60, 96, 96, 3)
     assert len(nano.read_questions(folder)) == 60
-    assert json.loads((folder / "drawn.json").read_text()) == 60
+    assert json.loads((folder / "scenes-drawn.json").read_text()) == 60
 
 
 def test_digits_and_capitals_stay_single_tokens_and_any_text_survives(folder):
@@ -63,7 +64,7 @@ def test_every_stage_runs_and_resumes_at_toy_size(folder):
     nano.train_language(m3, folder, short, batch_size=4)
     again = nano.trained("nano-mqt", folder)
     assert torch.equal(again.connector.query, mqt.connector.query)
-    picture = np.load(folder / "images.npy")[0]
+    picture = np.load(folder / "scenes-images.npy")[0]
     assert len(again.generate(again.encode([picture]), ["what number is written"], 4)) == 1
     lines = (folder / "nano-mqt" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]

@@ -22,7 +22,7 @@ def test_the_blind_answerer_hits_about_the_prior():
 
 @pytest.mark.slow
 def test_a_card_reports_what_was_measured(tmp_path):
-    nano.draw_corpus(tmp_path, 20)
+    nano.draw_corpus(tmp_path, "scenes", 20)
     backbone = nano.nano_m3(nano.make_tokenizer(tmp_path))
     measured = nano_card.measure(backbone, nano_card.BlindAnswerer(scenes=200), scenes=24)
     questions = list(examples(24, "a", "test")) + list(examples(24, "b", "test"))

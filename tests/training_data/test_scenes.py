@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from training_data.scenes import FAMILIES, SIDE, examples, questions, render, scene
+from training_data.scenes import FAMILIES, SIDE, crowded, examples, questions, render, scene
 from training_data.scenes.compose import MIX
 from training_data.scenes.facts import COLOURS, SHAPES, place_of
 from training_data.scenes.hands import pick
@@ -159,6 +159,18 @@ def test_marks_name_what_stands_in_each_patch(world):
         marked = [CHARACTERS[code - 1] for code in seen if code]
         assert not Counter(marked) - Counter(written)
         assert len(marked) >= 0.6 * len(written)
+
+
+def test_a_crowd_is_full_and_nothing_in_it_overlaps():
+    for k in range(20):
+        facts = crowded(k, "ab"[k % 2])
+        elements = [*facts.things, *facts.prints, *facts.hands]
+        assert len(elements) >= 3
+        assert all(hand.index < 1300 for hand in facts.hands)
+        for n, one in enumerate(facts.things):
+            for other in facts.things[n + 1 :]:
+                reach = (one.size + other.size) / 2
+                assert abs(one.x - other.x) >= reach - 0.2 or abs(one.y - other.y) >= reach - 0.2
 
 
 def test_colours_in_answers_are_words_everybody_knows():

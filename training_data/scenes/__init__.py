@@ -18,16 +18,20 @@ from PIL import Image
 
 from training_data.example import Example
 from training_data.scenes import grounds, hands
-from training_data.scenes.compose import MIX, STYLES, compose
-from training_data.scenes.facts import COLOURS, SIDE, Question, Scene, StyleName
+from training_data.scenes.compose import MIX, compose
+from training_data.scenes.crowds import crowd
+from training_data.scenes.draft import STYLES
+from training_data.scenes.facts import COLOURS, SIDE, STYLE_NAMES, Question, Scene, StyleName
 from training_data.scenes.questions import questions
 
 __all__ = [
     "FAMILIES",
     "SIDE",
+    "STYLE_NAMES",
     "Question",
     "Scene",
     "SceneImage",
+    "crowded",
     "examples",
     "questions",
     "recipe_hash",
@@ -48,9 +52,14 @@ def _words() -> tuple[str, ...]:
 
 def scene(index: int, style: StyleName = "a", split: Split = "train", seed: int = 0) -> Scene:
     """Facts of picture `index`; splits share no random stream, and only "test" shows held-out handwritten digits."""
-    stream = [seed, _SPLITS[split], "ab".index(style), index]
+    stream = [seed, _SPLITS[split], STYLE_NAMES.index(style), index]
     name = f"{style}-{split}-{seed}-{index}"
     return compose(np.random.default_rng(stream), name, style, _words(), held_out=split == "test")
+
+
+def crowded(index: int, style: StyleName = "a") -> Scene:
+    """Facts of crowded picture `index`; handwritten digits are of the training split."""
+    return crowd(np.random.default_rng([9, STYLE_NAMES.index(style), index]), f"{style}-crowd-{index}", style, _words())
 
 
 def render(facts: Scene, replicate: int = 0) -> Image.Image:

@@ -3,33 +3,17 @@
 The target's size, the kind of background and the amount of clutter are drawn independently of each other and of the
 family: clutter stands behind large targets, tiny print on plain ground, a busy background under a colour question.
 The answer is drawn first, uniformly over its family's answers, so that a question alone tells little. Knows facts and
-styles. Draws no pixel and words no question.
+drafts. Draws no pixel and words no question.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from types import ModuleType
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from training_data.scenes import hands as handwriting
-from training_data.scenes import style_a, style_b
-from training_data.scenes.facts import (
-    COLOURS,
-    PATTERNS,
-    SHAPES,
-    SIDE,
-    Ground,
-    Hand,
-    Print,
-    Scene,
-    StyleName,
-    Thing,
-    Tone,
-    place_of,
-)
+from training_data.scenes.draft import STYLES, Draft, log_uniform, make_ground, number
+from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Hand, Print, Scene, StyleName, Thing, place_of
 
 # The share of each family: about a third each of families that a trial found flat, gentle and steep in m.
 MIX: dict[str, float] = {
@@ -47,114 +31,24 @@ MIX: dict[str, float] = {
     "word": 0.07,
     "sign": 0.09,
 }
-STYLES: dict[StyleName, ModuleType] = {"a": style_a, "b": style_b}
 _LOSABLE = dict.fromkeys(("shape", "relation", "hand", "number", "word", "sign"), 0.32)
 _HEIGHTS = (7.0, 40.0)
 
 
-@dataclass
-class _Draft:
-    """A scene under construction; `must` elements come first, the others are dropped where they do not fit."""
-
-    rng: np.random.Generator
-    style: StyleName
-    held_out: bool
-    words: tuple[str, ...]
-    ground: Ground
-    things: list[Thing] = field(default_factory=list)
-    prints: list[Print] = field(default_factory=list)
-    hands: list[Hand] = field(default_factory=list)
-    lost: bool = False
-    arrangement: str = "free"
-
-    @property
-    def look(self) -> ModuleType:
-        return STYLES[self.style]
-
-    def free_colour(self) -> str:
-        """A colour neither the background nor any element wears yet."""
-        worn = {self.ground.colour, *(thing.colour for thing in self.things), *(item.paper for item in self.prints)}
-        free = [colour for colour in COLOURS if colour not in worn]
-        return str(self.rng.choice(free))
-
-    def colour(self) -> str:
-        """A colour other than the background's."""
-        return str(self.rng.choice([colour for colour in COLOURS if colour != self.ground.colour]))
-
-    def add_thing(self, shape: str, colour: str, size: float) -> None:
-        angle = float(self.rng.uniform(-12, 12))
-        self.things.append(
-            Thing(shape, colour, self.look.tone(self.rng, colour), 0, 0, round(size, 1), round(angle, 1))
-        )
-
-    def ink_for(self, under: Tone) -> Tone:
-        """An ink with a luminance at least 75 of 255 away from what it is drawn on."""
-        while True:
-            ink: Tone = self.look.tone(self.rng, str(self.rng.choice(COLOURS)))
-            if abs(luminance(ink) - luminance(under)) >= 75:
-                return ink
-
-    def add_print(self, text: str, height: float, paper: str | None, blur: float = 0.0) -> bool:
-        """Letter `text`; False when it is too wide for the canvas."""
-        height = max(3.0, round(height * 2) / 2)
-        font = int(self.rng.integers(self.look.fonts()))
-        width = self.look.advances(text, font, height)[-1]
-        if width + 2 * self.look.sign_pad(height) > SIDE - 9:
-            return False
-        tone = None if paper is None else self.look.tone(self.rng, paper)
-        ink = self.ink_for(tone if tone is not None else self.ground.tone)
-        self.prints.append(Print(text, 0, 0, width, height, font, ink, paper, tone, round(blur, 2)))
-        return True
-
-    def add_hand(self, value: int, size: float, blur: float = 0.0) -> None:
-        row = handwriting.pick(self.rng, value, self.held_out)
-        ink = self.ink_for(self.ground.tone)
-        self.hands.append(Hand(row, value, 0, 0, round(size, 1), ink, round(blur, 2)))
-
-    def boxes(self) -> list[tuple[float, float]]:
-        pads = [self.look.sign_pad(item.height) * 2 if item.paper else 2.0 for item in self.prints]
-        printed = [(item.width + pad, item.height + pad) for item, pad in zip(self.prints, pads, strict=True)]
-        return (
-            [(thing.size, thing.size) for thing in self.things]
-            + printed
-            + [(hand.size, hand.size) for hand in self.hands]
-        )
-
-
-def luminance(tone: Tone) -> float:
-    """Rec. 601 luma, 0 to 255."""
-    return 0.299 * tone[0] + 0.587 * tone[1] + 0.114 * tone[2]
-
-
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """As many small as large values, by ratio."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def _ground(rng: np.random.Generator, style: ModuleType, pattern: str | None) -> Ground:
-    chosen = pattern or str(rng.choice(PATTERNS, p=(0.4, 0.15, 0.15, 0.15, 0.15)))
-    colour = str(rng.choice(COLOURS))
-    clutter = 0 if rng.random() < 0.45 else int(rng.integers(3, 26))
-    tone = (128, 128, 128) if chosen == "photo" else style.tone(rng, colour)
-    return Ground(
-        chosen, colour if chosen != "photo" else "", tone, int(rng.integers(6, 22)), clutter, int(rng.integers(2**31))
-    )
-
-
-def _extras(draft: _Draft, things: int) -> None:
+def _extras(draft: Draft, things: int) -> None:
     """Company for the target: shapes in colours of their own, small enough to leave it room."""
     for _ in range(things):
         draft.add_thing(str(draft.rng.choice(SHAPES)), draft.free_colour(), log_uniform(draft.rng, 6, 20))
 
 
-def _different_shapes(draft: _Draft, count: int, target_size: float) -> None:
+def _different_shapes(draft: Draft, count: int, target_size: float) -> None:
     """`count` things, no two of one shape or one colour; the first is the target."""
     shapes = draft.rng.permutation(SHAPES)[:count]
     for k, shape in enumerate(shapes):
         draft.add_thing(str(shape), draft.free_colour(), target_size if k == 0 else log_uniform(draft.rng, 7, 26))
 
 
-def _largest(draft: _Draft) -> None:
+def _largest(draft: Draft) -> None:
     size = log_uniform(draft.rng, 14, 80)
     draft.add_thing(str(draft.rng.choice(SHAPES)), draft.colour(), size)
     for _ in range(int(draft.rng.integers(0, 5))):
@@ -163,7 +57,7 @@ def _largest(draft: _Draft) -> None:
         )
 
 
-def _count(draft: _Draft) -> None:
+def _count(draft: Draft) -> None:
     asked = int(draft.rng.integers(1, 8))
     shape, others = str(draft.rng.choice(SHAPES)), 0 if draft.rng.random() < 0.5 else int(draft.rng.integers(1, 4))
     top = 26 if asked + others < 5 else 18
@@ -175,7 +69,7 @@ def _count(draft: _Draft) -> None:
         draft.add_thing(other, draft.colour(), log_uniform(draft.rng, 6, top))
 
 
-def _relation(draft: _Draft) -> None:
+def _relation(draft: Draft) -> None:
     """A row, a column, or one thing inside another."""
     rng = draft.rng
     draft.arrangement = str(rng.choice(("row", "column", "inside"), p=(0.35, 0.35, 0.3)))
@@ -192,11 +86,7 @@ def _relation(draft: _Draft) -> None:
         )
 
 
-def _number(rng: np.random.Generator, digits: int) -> str:
-    return str(int(rng.integers(10 ** (digits - 1), 10**digits))) if digits > 1 else str(int(rng.integers(10)))
-
-
-def _lost_height(draft: _Draft) -> tuple[float, float]:
+def _lost_height(draft: Draft) -> tuple[float, float]:
     """Height and blur of print that nobody can read: too small, or blurred beyond its strokes."""
     if draft.rng.random() < 0.5:
         return 3.0, 0.6
@@ -204,7 +94,7 @@ def _lost_height(draft: _Draft) -> tuple[float, float]:
     return height, height * 0.45
 
 
-def _lettering(draft: _Draft, text: str, paper: str | None, top: float = _HEIGHTS[1]) -> bool:
+def _lettering(draft: Draft, text: str, paper: str | None, top: float = _HEIGHTS[1]) -> bool:
     height, blur = _lost_height(draft) if draft.lost else (log_uniform(draft.rng, _HEIGHTS[0], top), 0.0)
     for _ in range(12):
         if draft.add_print(text, height, paper, blur):
@@ -213,36 +103,36 @@ def _lettering(draft: _Draft, text: str, paper: str | None, top: float = _HEIGHT
     return False
 
 
-def _printed(draft: _Draft, family: str) -> None:
+def _printed(draft: Draft, family: str) -> None:
     rng = draft.rng
     paper = draft.free_colour() if draft.ground.pattern == "photo" or rng.random() < 0.35 else None
     text = (
         str(rng.choice(draft.words))
         if family == "word"
-        else _number(rng, int(rng.choice((1, 2, 3, 4), p=(0.2, 0.3, 0.3, 0.2))))
+        else number(rng, int(rng.choice((1, 2, 3, 4), p=(0.2, 0.3, 0.3, 0.2))))
     )
     _lettering(draft, text, paper, top=64 if len(text) <= 2 and family == "number" else 40)
     if rng.random() < 0.2:  # the other kind of print beside it
-        other = str(rng.choice(draft.words)) if family == "number" else _number(rng, 2)
+        other = str(rng.choice(draft.words)) if family == "number" else number(rng, 2)
         draft.add_print(other, log_uniform(rng, 7, 12), None if paper is None else draft.free_colour())
     _extras(draft, int(rng.integers(0, 4)))
 
 
-def _signs(draft: _Draft) -> None:
+def _signs(draft: Draft) -> None:
     for _ in range(int(draft.rng.integers(2, 4))):
         paper = str(draft.rng.choice([c for c in COLOURS if c not in {item.paper for item in draft.prints}]))
-        _lettering(draft, _number(draft.rng, int(draft.rng.integers(1, 4))), paper, top=22)
+        _lettering(draft, number(draft.rng, int(draft.rng.integers(1, 4))), paper, top=22)
     _extras(draft, int(draft.rng.integers(0, 2)))
 
 
-def _hand(draft: _Draft) -> None:
+def _hand(draft: Draft) -> None:
     small = draft.lost and draft.rng.random() < 0.5
     size = 4.0 if small else log_uniform(draft.rng, 11, 56)
     draft.add_hand(int(draft.rng.integers(10)), size, blur=0.0 if small or not draft.lost else size * 0.3)
     _extras(draft, int(draft.rng.integers(0, 3)))
 
 
-def _build(draft: _Draft, family: str) -> None:
+def _build(draft: Draft, family: str) -> None:
     rng = draft.rng
     if family in ("ground", "pattern"):
         if rng.random() < 0.25:
@@ -267,7 +157,7 @@ def _build(draft: _Draft, family: str) -> None:
         _hand(draft)
 
 
-def _line_up(draft: _Draft) -> list[tuple[float, float]] | None:
+def _line_up(draft: Draft) -> list[tuple[float, float]] | None:
     """Centres for a row, a column or a nest; None where they do not fit."""
     rng, sizes = draft.rng, [thing.size for thing in draft.things]
     if draft.arrangement == "inside":
@@ -290,7 +180,7 @@ def _line_up(draft: _Draft) -> list[tuple[float, float]] | None:
     return [centres[k] if draft.arrangement == "row" else centres[k][::-1] for k in order]
 
 
-def _settle(draft: _Draft, must: int) -> bool:
+def _settle(draft: Draft, must: int) -> bool:
     """Give every element its place, dropping company that does not fit; False when the target itself does not."""
     if draft.arrangement != "free":
         centres = _line_up(draft)
@@ -308,7 +198,7 @@ def _settle(draft: _Draft, must: int) -> bool:
     return True
 
 
-def _add_bars(draft: _Draft) -> None:
+def _add_bars(draft: Draft) -> None:
     """Bars as wide as the free space around the elements allows, at most a quarter of the canvas each."""
     across = bool(draft.rng.random() < 0.5)
     elements: list[Thing | Print | Hand] = [*draft.things, *draft.prints, *draft.hands]
@@ -327,10 +217,10 @@ def compose(rng: np.random.Generator, name: str, style: StyleName, words: tuple[
     pattern = str(rng.choice(PATTERNS)) if family == "pattern" else None
     lost = bool(rng.random() < _LOSABLE.get(family, 0.0))
     while True:
-        ground = _ground(rng, STYLES[style], pattern)
+        ground = make_ground(rng, STYLES[style], pattern)
         if family == "ground" and ground.pattern == "photo":
             continue
-        draft = _Draft(rng, style, held_out, words, ground, lost=lost)
+        draft = Draft(rng, style, held_out, words, ground, lost=lost)
         _build(draft, family)
         must = {"count": len(draft.things), "ground": 0, "pattern": 0, "number": 0, "word": 0, "sign": 0, "hand": 0}
         wanted_prints = {"number": 1, "word": 1, "sign": 2}.get(family, 0)
@@ -346,53 +236,3 @@ def compose(rng: np.random.Generator, name: str, style: StyleName, words: tuple[
     return Scene(
         name, style, family, ground, *elements, round(noise, 1), int(rng.integers(2**31)), lost, draft.arrangement
     )
-
-
-
-def crowd(rng: np.random.Generator, name: str, style: StyleName, words: tuple[str, ...]) -> Scene:
-    """A picture as full as it gets, for teaching a tower what patches hold: no question is asked about it."""
-    draft = _Draft(rng, style, False, words, _ground(rng, STYLES[style], None))
-    taken: list[tuple[float, float, float, float]] = []
-    placed: dict[type, list[Any]] = {Thing: [], Print: [], Hand: []}
-    misses = 0
-    while misses < 12:
-        element, width, height = _any_element(draft)
-        spot = _free_spot(rng, taken, width, height)
-        if spot is None:
-            misses += 1
-        else:
-            taken.append((*spot, width, height))
-            placed[type(element)].append(replace(element, x=round(spot[0], 1), y=round(spot[1], 1)))
-    noise = 0.0 if rng.random() < 0.4 else float(rng.uniform(1, 9))
-    elements = (tuple(placed[kind]) for kind in (Thing, Print, Hand))
-    return Scene(name, style, "crowd", draft.ground, *elements, round(noise, 1), int(rng.integers(2**31)), False)
-
-
-def _any_element(draft: _Draft) -> tuple[Thing | Print | Hand, float, float]:
-    """A shape, print or digit of any size, with the width and height it takes."""
-    rng, kind = draft.rng, draft.rng.random()
-    draft.things, draft.prints, draft.hands = [], [], []
-    if kind < 0.35:
-        draft.add_thing(str(rng.choice(SHAPES)), draft.colour(), log_uniform(rng, 6, 44))
-    elif kind < 0.55:
-        draft.add_hand(int(rng.integers(10)), log_uniform(rng, 11, 44))
-    else:
-        text = str(rng.choice(draft.words)) if rng.random() < 0.4 else _number(rng, int(rng.integers(1, 5)))
-        paper = draft.colour() if draft.ground.pattern == "photo" or rng.random() < 0.5 else None
-        if not draft.add_print(text, log_uniform(rng, 6.5, 34), paper):
-            return _any_element(draft)
-    [element], [(width, height)] = [*draft.things, *draft.prints, *draft.hands], draft.boxes()
-    return element, width, height
-
-
-def _free_spot(
-    rng: np.random.Generator, taken: list[tuple[float, float, float, float]], width: float, height: float
-) -> tuple[float, float] | None:
-    half_x, half_y = width / 2 + 1, height / 2 + 1
-    if 2 * half_x > SIDE or 2 * half_y > SIDE:
-        return None
-    for _ in range(25):
-        x, y = float(rng.uniform(half_x, SIDE - half_x)), float(rng.uniform(half_y, SIDE - half_y))
-        if all(abs(x - u) >= half_x + w / 2 or abs(y - v) >= half_y + h / 2 for u, v, w, h in taken):
-            return x, y
-    return None

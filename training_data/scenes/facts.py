@@ -20,6 +20,7 @@ PLACES = (
 )
 Tone = tuple[int, int, int]
 StyleName = Literal["a", "b"]
+STYLE_NAMES: tuple[StyleName, ...] = ("a", "b")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training_data.scenes.compose import STYLES
+from training_data.scenes.draft import STYLES
 from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Scene
 
 PATCH = 8

@@ -1,0 +1,49 @@
+"""Everything about a NestedLlava but its weights and its tokenizer.
+
+Knows names and numbers. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from encoders.errors import BackboneError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_PADDING = (122, 116, 104)  # CLIP_MEAN * 255, as LLaVA pads
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """Everything but weights and tokenizer.
+
+    Attributes:
+        name: what `answer(..., backbone=name)` calls it.
+        ladder: the trained m, ascending.
+        connector: {"type": "mqt", "num_queries": M, "num_heads": h}, {"type": "m3"}, or
+            {"type": "average" | "spatial" | "sequential"} for the training-free baselines.
+        vision, language: configurations of CLIPVisionModel and LlamaForCausalLM.
+        template: a name in `encoders.prompts`.
+        feature_layer: index into the tower's hidden states, negative.
+        max_new_tokens: how long an answer may grow where the caller does not say.
+    """
+
+    name: str
+    ladder: tuple[int, ...]
+    connector: dict[str, Any]
+    vision: dict[str, Any]
+    language: dict[str, Any]
+    template: str
+    feature_layer: int = -2
+    max_new_tokens: int = 16
+    image_mean: tuple[float, float, float] = CLIP_MEAN
+    image_std: tuple[float, float, float] = CLIP_STD
+    pad_colour: tuple[int, int, int] = CLIP_PADDING
+
+    def __post_init__(self) -> None:
+        if not self.ladder or list(self.ladder) != sorted(set(self.ladder)):
+            raise BackboneError(f"a ladder must be ascending without repeats and not empty, was: {self.ladder}")
+        if self.feature_layer > -1:
+            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer}")
