@@ -1,0 +1,78 @@
+"""The packaged models: small, honest, and right about pictures that this repository did not draw."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from encoders.loading import load, packaged
+from router import answer
+from training_data.nano_card import right_at_every_m
+from training_data.scenes import examples, recipe_hash
+
+NAMES = ("nano-mqt", "nano-m3")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_packaged_model_keeps_within_its_size(name):
+    folder = packaged()[name].folder
+    assert sum(parameter.numel() for parameter in load(name).parameters()) <= 5_000_000
+    assert (folder / "model.safetensors").stat().st_size <= 10_000_000
+    assert len(load(name).tokenizer) <= 2_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_repeats_when_measured_again(name):
+    """The first 200 held-out scenes of style a, within four standard errors of the card's figure."""
+    backbone, measured = load(name), packaged()[name].measured["styles"]["a"]
+    questions = [example for example in examples(200, "a", "test") if example.meta["answerable"]]
+    right = right_at_every_m(backbone, questions).mean(0)
+    for k, m in enumerate(backbone.ladder):
+        published = measured["accuracy"][str(m)]
+        assert abs(right[k] - published) < 4 * np.sqrt(published * (1 - published) / len(questions))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_ladder_is_steep_and_the_blind_answerer_poor(name):
+    measured = packaged()[name].measured
+    ladder = packaged()[name].ladder
+    assert measured["accuracy"][str(ladder[-1])] - measured["accuracy"][str(ladder[0])] >= 0.2
+    assert measured["blind"] < measured["accuracy"][str(ladder[0])] - 0.1
+
+
+def test_the_card_is_of_the_scenes_that_ship():
+    for name in NAMES:
+        assert recipe_hash()[:16] in (packaged()[name].folder / "README.md").read_text(encoding="utf-8")
+
+
+SHAPES = {
+    "circle": lambda draw: draw.ellipse([70, 60, 190, 180], fill=INK),
+    "square": lambda draw: draw.rectangle([80, 70, 180, 170], fill=INK),
+    "triangle": lambda draw: draw.polygon([(128, 60), (70, 170), (186, 170)], fill=INK),
+}
+INK = "red"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ground", ["blue", "white", "green"])
+def test_hand_drawn_shapes_are_known(name, shape, ground):
+    picture = Image.new("RGB", (256, 256), ground)
+    SHAPES[shape](ImageDraw.Draw(picture))
+    assert answer(picture, "what shape is in the picture", backbone=name).text == shape
+    assert answer(picture, f"what colour is the {shape}?", backbone=name).text == "red"
+    assert answer(picture, "What color is the background?", backbone=name).text == ground
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("number", ["7", "42", "305", "86"])
+def test_large_numbers_on_white_are_read(name, number):
+    picture = Image.new("RGB", (224, 224), "white")
+    ImageDraw.Draw(picture).text((112, 112), number, fill="black", font=ImageFont.load_default(90), anchor="mm")
+    assert answer(picture, "what number is written", backbone=name).text == number
+
+
+def test_measurements_are_plain_json():
+    for name in NAMES:
+        assert json.loads((packaged()[name].folder / "measured.json").read_text()) == packaged()[name].measured
