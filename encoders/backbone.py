@@ -5,11 +5,11 @@ Knows names and shapes. Holds no weights.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from encoders.counts import whole_number
 from encoders.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -100,16 +100,6 @@ class NestedBackbone(Protocol):
     ) -> list[list[Generation]]: ...
 
     def cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost: ...
-
-
-def whole_number(value: object) -> int | None:
-    """`value` as an int where it is one (NumPy's included); None for bool, float, str and everything else."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
-        return None
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def check_m(value: object, allows: Any, rule: str, ladder: Sequence[int]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
@@ -52,12 +53,15 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     config = _read_config(folder)
     tokenizer = read_tokenizer(folder)
     try:
+        with torch.device("meta"):  # shapes only: a lying configuration costs no memory
+            _check_shapes(NestedLlava(config, tokenizer), folder)
         backbone = NestedLlava(config, tokenizer)
     except BackboneError:
         raise
     except Exception as error:  # sizes that make no model fail in many places of torch and transformers
         raise BackboneError(f"{_CONFIG} in {folder.name!r} must describe a model, was: {error}") from error
-    _fill(backbone, folder)
+    backbone.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    backbone.language.tie_weights()
     return backbone.to(device=device, dtype=dtype).eval()
 
 
@@ -108,22 +112,27 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must be a tokenizer, was damaged: {error}") from error
 
 
-def _fill(backbone: NestedLlava, folder: Path) -> None:
+def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
+    """Compare the file's header with what the configuration asks for, before anything is loaded."""
     path = folder / _WEIGHTS
     if not path.is_file():
         raise BackboneError(f"a model folder must hold {_WEIGHTS}, missing in {folder.name!r}")
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     except Exception as error:  # safetensors does not export all of its errors
         raise BackboneError(f"{_WEIGHTS} in {folder.name!r} must be whole, was damaged: {error}") from error
-    own = backbone.state_dict()
+    own = {key: tuple(tensor.shape) for key, tensor in backbone.state_dict().items()}
     tied = {_TIED} if backbone.language.config.tie_word_embeddings else set()
-    missing, unexpected = sorted(own.keys() - tensors.keys() - tied), sorted(tensors.keys() - own.keys())
-    misshapen = sorted(key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape)
+    missing, unexpected = sorted(own.keys() - found.keys() - tied), sorted(found.keys() - own.keys())
+    misshapen = sorted(key for key in own.keys() & found.keys() if own[key] != found[key])
     if missing or unexpected or misshapen:
         raise BackboneError(
             f"weights in {folder.name!r} must fit {_CONFIG}, was: missing {missing}, unexpected {unexpected}, "
             f"of another shape {misshapen}"
         )
-    backbone.load_state_dict(tensors, strict=False)
-    backbone.language.tie_weights()
+    if len(backbone.tokenizer) > backbone.language.config.vocab_size:
+        raise BackboneError(
+            f"{_TOKENIZER} in {folder.name!r} must have at most vocab_size = {backbone.language.config.vocab_size} "
+            f"entries, <s>, </s> and <pad> included, was: {len(backbone.tokenizer)}"
+        )

@@ -56,6 +56,10 @@ class LlavaImages:
     def __len__(self) -> int:
         return len(self.patches)
 
+    def belongs_to(self, connector: Connector) -> bool:
+        """Whether these pictures were encoded for this connector."""
+        return self._connector is connector
+
     def select(self, rows: Sequence[int]) -> LlavaImages:
         """The pictures at `rows`, repeats allowed; what was computed comes along."""
         chosen = LlavaImages(self._connector, self.patches[list(rows)])
@@ -176,6 +180,8 @@ class NestedLlava(nn.Module):
         """
         if not isinstance(question, str) or not question.strip():
             raise QuestionError(f"a question must be a string with at least one visible character, was: {question!r}")
+        if any("\ud800" <= character <= "\udfff" for character in question):
+            raise QuestionError("a question must be Unicode text, was: one with lone surrogates; decode it as UTF-8")
         return self._ids(self.template.behind_image(question))
 
     def answer_ids(self, answer: str) -> list[int]:
@@ -283,6 +289,8 @@ class NestedLlava(nn.Module):
 
     def _spread(self, encoded: LlavaImages, questions: Sequence[str], m: int | Sequence[int]) -> list[int]:
         """One checked m per question."""
+        if not encoded.belongs_to(self.connector):
+            raise BackboneError(f"pictures must be encoded by the backbone that answers, {self.name}, was: another's")
         if len(encoded) != len(questions):
             raise QuestionError(
                 f"each question needs its picture, was: {len(questions)} questions for {len(encoded)} pictures; "

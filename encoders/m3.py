@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.connector import Connector
+from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError
 
 MergeType = Literal["flat", "spatial", "spatial_unpad"]
@@ -38,7 +39,7 @@ def pool(tokens: Tensor, m: int) -> Tensor:
     side = math.isqrt(patches)
     if side * side != patches:
         raise BackboneError(f"pooled tokens must form a square grid, was: {patches} tokens")
-    if isinstance(m, bool) or m not in levels(patches):
+    if whole_number(m) not in levels(patches):
         raise BudgetError(f"m must be one of {levels(patches)} on a grid of {side} x {side}, was: {m!r}")
     if m == patches:
         return tokens
@@ -75,7 +76,7 @@ class MatryoshkaPooling(Connector):
 
     def allows(self, m: int) -> bool:
         """Exact divisor levels of the grid only."""
-        return not isinstance(m, bool) and m in levels(self.patches)
+        return whole_number(m) in levels(self.patches)
 
     @property
     def rule(self) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.connector import Connector
+from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError
 
 _PREFIX = "model.query_abstractor."
@@ -97,7 +98,8 @@ class MatryoshkaQueryTransformer(Connector):
 
     def allows(self, m: int) -> bool:
         """Every whole number from 1 to M."""
-        return 1 <= m <= self.num_queries
+        count = whole_number(m)
+        return count is not None and 1 <= count <= self.num_queries
 
     @property
     def rule(self) -> str:

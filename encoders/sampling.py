@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError
 from encoders.m3 import MatryoshkaPooling, levels, pool
 
@@ -24,7 +25,7 @@ def spatial_sample(tokens: Tensor, m: int) -> Tensor:
         BudgetError: m is not an exact divisor level of the grid.
     """
     patches = tokens.shape[1]
-    if isinstance(m, bool) or m not in levels(patches):
+    if whole_number(m) not in levels(patches):
         raise BudgetError(f"m must be one of {levels(patches)} for spatial sampling, was: {m!r}")
     side, out = math.isqrt(patches), math.isqrt(m)
     kernel = side // out
@@ -38,9 +39,14 @@ def sequential_sample(tokens: Tensor, m: int) -> Tensor:
     Raises:
         BudgetError: m is not a whole number from 1 to N.
     """
-    if isinstance(m, bool) or not 1 <= m <= tokens.shape[1]:
+    if not _within(m, tokens.shape[1]):
         raise BudgetError(f"m must be a whole number from 1 to {tokens.shape[1]}, was: {m!r}")
     return tokens[:, :m]
+
+
+def _within(m: int, most: int) -> bool:
+    count = whole_number(m)
+    return count is not None and 1 <= count <= most
 
 
 _METHODS = {"average": pool, "spatial": spatial_sample, "sequential": sequential_sample}
@@ -59,7 +65,7 @@ class SampledProjection(MatryoshkaPooling):
     def allows(self, m: int) -> bool:
         """Every number up to N for sequential sampling, exact divisor levels for the others."""
         if self.method == "sequential":
-            return not isinstance(m, bool) and 1 <= m <= self.patches
+            return _within(m, self.patches)
         return super().allows(m)
 
     @property

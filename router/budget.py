@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from encoders.backbone import whole_number
+from encoders.counts import whole_number
 from encoders.errors import BudgetError
 
 

@@ -68,7 +68,15 @@ def test_missing_unexpected_and_misshapen_weights_are_all_listed(folder):
         checkpoint.load(folder)
 
 
+def _grow(folder):
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["model"]["vocab"]["stranger"] = 300
+    path.write_text(json.dumps(values))
+
+
 DAMAGE = {
+    "more tokens than embeddings": (_grow, "at most vocab_size = 300 entries"),
     "no config": (lambda f: (f / "config.json").unlink(), "must hold config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "must hold model.safetensors"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "must hold tokenizer.json"),
@@ -103,6 +111,7 @@ FIELDS = {
     "an impossible width": ({"vision": {"hidden_size": -5}}, "must describe a model"),
     "a patch larger than the picture": ({"vision": {"patch_size": 0}}, "must describe a model"),
     "another vocabulary": ({"language": {"vocab_size": 7}}, "another shape|must describe"),
+    "a width for which no memory is": ({"language": {"hidden_size": 2**20, "num_attention_heads": 4}}, "another shape"),
     "a descending ladder": ({"ladder": [4, 1]}, "ascending"),
 }
 

@@ -135,6 +135,16 @@ def test_any_text_has_tokens_and_an_answer(tiny, pictures, question):
     assert len(tiny.generate(tiny.encode(pictures[:1]), [question], 4)) == 1
 
 
+def test_lone_surrogates_are_refused(tiny, pictures):
+    with pytest.raises(QuestionError, match="must be Unicode text"):
+        tiny.generate(tiny.encode(pictures[:1]), ["half \ud83d"], 4)
+
+
+def test_pictures_of_another_backbone_are_refused(tiny, make_tiny, pictures):
+    with pytest.raises(BackboneError, match="encoded by the backbone that answers, tiny-mqt"):
+        tiny.generate(make_tiny("m3").encode(pictures[:1]), ["hm"], 4)
+
+
 def test_counts_that_do_not_match_are_refused(tiny, pictures, questions):
     encoded = tiny.encode(pictures)
     with pytest.raises(QuestionError, match="3 questions for 4 pictures"):

@@ -68,7 +68,7 @@ def test_a_single_tile_keeps_one_newline_when_unpadded():
     assert torch.equal(packed[-1], newline)
 
 
-@pytest.mark.parametrize("m", [2, 25, 100, 256, 400, 0, -1, 577, True])
+@pytest.mark.parametrize("m", [2, 25, 100, 256, 400, 0, -1, 577, True, 9.0, "9", None])
 def test_what_is_no_exact_level_is_refused_with_the_levels(m):
     """The released code pools m = 100 to 144 tokens, 400 to 576 and 2 to 1, in silence."""
     with pytest.raises(BudgetError, match=r"one of \(1, 4, 9, 16, 36, 64, 144, 576\)"):

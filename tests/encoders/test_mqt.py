@@ -75,7 +75,7 @@ def test_tokens_at_m_are_the_prefix_of_all_tokens(module):
         assert torch.allclose(module(patches, m), every[:, :m], atol=1e-6)
 
 
-@pytest.mark.parametrize("m", [0, -1, 17])
+@pytest.mark.parametrize("m", [0, -1, 17, True, 3.9, "4", None])
 def test_m_out_of_range_is_refused_with_the_rule(module, m):
     with pytest.raises(BudgetError, match="a whole number from 1 to 16, was"):
         module(torch.randn(1, 36, 32), m)
