@@ -154,8 +154,7 @@ class NestedLlava(nn.Module):
     @torch.inference_mode()
     def from_pixels(self, pixels: Tensor) -> LlavaImages:
         """One vision pass over prepared pixels (n, 3, side, side)."""
-        weight = next(self.connector.parameters())
-        features = self.vision(pixel_values=pixels.to(weight.device, weight.dtype)).last_hidden_state[:, 1:]
+        features = self.vision(pixel_values=pixels.to(self.device, self.dtype)).last_hidden_state[:, 1:]
         return self.from_patches(features)
 
     def from_patches(self, patches: Tensor) -> LlavaImages:
@@ -354,7 +353,14 @@ class NestedLlava(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
-        return self.language.get_input_embeddings().weight.dtype
+        dtype: torch.dtype = self.language.get_input_embeddings().weight.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.language.get_input_embeddings().weight.device
+        return device
 
     def cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
         """One answer computed alone; ms from this machine's profile where one was measured, else None."""
@@ -369,7 +375,6 @@ class NestedLlava(nn.Module):
     def profile(self) -> LatencyProfile | None:
         """The latency profile measured for this backbone on this device and dtype, or None; looked up once."""
         if self._profile is None:
-            weight = self.language.get_input_embeddings().weight
-            dtype = str(weight.dtype).removeprefix("torch.")
-            self._profile = (LatencyProfile.find(self.fingerprint, weight.device.type, dtype),)
+            dtype = str(self.dtype).removeprefix("torch.")
+            self._profile = (LatencyProfile.find(self.fingerprint, self.device.type, dtype),)
         return self._profile[0]

@@ -36,7 +36,7 @@ class VisualPrefix:
         self._backbone, self._encoded = backbone, encoded
         self.m = backbone.check_m(m)
         self._cache = DynamicCache(config=backbone.language.config)
-        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(encoded)))
+        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(encoded), device=backbone.device))
         self._append(torch.cat([start, encoded.tokens(self.m)], dim=1))
 
     @property
@@ -94,23 +94,27 @@ class VisualPrefix:
         suffixes = [backbone.suffix_ids(question) for question in questions]
         drafts = [list(draft)[: how.max_new_tokens] for draft in drafts] if drafts else [[] for _ in questions]
         backbone.check_length(self.length + max(len(suffix) for suffix in suffixes) + how.max_new_tokens)
-        pass_ = _Pass(self._cache, self.length, suffixes, drafts)
-        hidden = backbone.language.model(
-            inputs_embeds=backbone.embed(pass_.ids),
-            attention_mask=pass_.mask,
-            position_ids=pass_.positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        logprobs = (
-            backbone.language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
-        )  # (B, drafted + 1, V)
+        pass_ = _Pass(self.length, suffixes, drafts, backbone.device)
+        logprobs = self._logprobs(pass_)
         answers = self._check(pass_, logprobs, how)
         self._drop(pass_.ids.shape[1])
         text_tokens = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
         return [
             backbone.generation(answer, self.m, tokens) for answer, tokens in zip(answers, text_tokens, strict=True)
         ]
+
+    def _logprobs(self, pass_: _Pass) -> Tensor:
+        """Append a pass to the cache; log-probabilities from the last question token on, (B, drafted + 1, V)."""
+        language = self._backbone.language
+        hidden = language.model(
+            inputs_embeds=self._backbone.embed(pass_.ids),
+            attention_mask=pass_.mask,
+            position_ids=pass_.positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        logprobs: Tensor = language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
+        return logprobs
 
     def _check(self, pass_: _Pass, logprobs: Tensor, how: Decoding) -> list[Decoded]:
         """Accept each draft up to its first difference, then decode what is still open."""
@@ -136,15 +140,16 @@ class VisualPrefix:
     ) -> None:
         """Decode the open rows on a copy of their part of the cache; rejected draft places are masked."""
         cache = DynamicCache([(layer.keys[rows], layer.values[rows]) for layer in self._cache.layers])
-        mask = (
-            pass_.mask[rows].clone() if pass_.mask is not None else torch.ones(len(rows), self.length, dtype=torch.long)
-        )
+        device = self._backbone.device
+        mask = torch.ones(len(rows), self.length, dtype=torch.long, device=device)
+        if pass_.mask is not None:
+            mask = pass_.mask[rows]
         start = mask.shape[1] - (pass_.ids.shape[1] - pass_.width)
         for k, row in enumerate(rows):
             mask[k, start + accepted[row] :] = 0
-        tokens = torch.tensor([answers[row].token_ids[-1] for row in rows])
-        place = torch.tensor([pass_.starts[row] + accepted[row] for row in rows])
-        choose = how.chooser(tokens.device)
+        tokens = torch.tensor([answers[row].token_ids[-1] for row in rows], device=device)
+        place = torch.tensor([pass_.starts[row] + accepted[row] for row in rows], device=device)
+        choose = how.chooser(device)
         resume(self._backbone.language, cache, tokens, mask, place, how, [answers[row] for row in rows], choose)
 
     def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
@@ -153,16 +158,9 @@ class VisualPrefix:
         suffixes = [backbone.suffix_ids(question) for question in questions]
         targets = [backbone.answer_ids(answer) for answer in answers]
         backbone.check_length(self.length + max(len(s) + len(t) for s, t in zip(suffixes, targets, strict=True)))
-        pass_ = _Pass(self._cache, self.length, suffixes, targets)
-        hidden = backbone.language.model(
-            inputs_embeds=backbone.embed(pass_.ids),
-            attention_mask=pass_.mask,
-            position_ids=pass_.positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
+        pass_ = _Pass(self.length, suffixes, targets, backbone.device)
+        logprobs = self._logprobs(pass_)
         self._drop(pass_.ids.shape[1])
-        logprobs = backbone.language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
         return np.array(
             [float(logprobs[row, range(len(target)), target].double().sum()) for row, target in enumerate(targets)]
         )
@@ -172,7 +170,7 @@ class _Pass:
     """One forward over [question | draft]: questions padded on the left, drafts on the right, positions as if alone."""
 
     def __init__(
-        self, cache: DynamicCache, length: int, suffixes: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]
+        self, length: int, suffixes: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]], device: torch.device
     ) -> None:
         self.width = max(len(suffix) for suffix in suffixes)
         self.drafts = drafts
@@ -184,10 +182,10 @@ class _Pass:
             rows.append([_PADDING] * left + list(suffix) + list(draft) + [_PADDING] * right)
             mask.append([1] * length + [0] * left + [1] * (len(suffix) + len(draft)) + [0] * right)
             positions.append([length] * left + [length + k for k in range(len(suffix) + drafted)])
-        self.ids = torch.tensor(rows)
+        self.ids = torch.tensor(rows, device=device)
         full = all(0 not in row for row in mask)
-        self.mask = None if full else torch.tensor(mask)
-        self.positions = torch.tensor(positions)
+        self.mask = None if full else torch.tensor(mask, device=device)
+        self.positions = torch.tensor(positions, device=device)
 
 
 def answer_ladder(
@@ -244,8 +242,8 @@ def _cropped_equals_fresh(backbone: NestedLlava) -> bool:
     small, large = backbone.ladder[0], backbone.ladder[-1]
     if small == large:
         return True
-    noise = torch.randn(backbone.patches_shape, generator=torch.Generator().manual_seed(0))
-    encoded = backbone.from_patches(noise[None])
+    noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator().manual_seed(0))
+    encoded = backbone.from_patches(noise.to(backbone.device, backbone.dtype))
     with torch.no_grad():
         cropped, fresh = VisualPrefix(backbone, encoded, large), VisualPrefix(backbone, encoded, small)
         cropped.crop(small)

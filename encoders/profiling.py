@@ -34,12 +34,11 @@ def _median_ms(action: Callable[[], object], repeats: int) -> float:
 @torch.inference_mode()
 def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
     """Time the vision pass, prefill at every m of the ladder and one decoding step, one question at a time."""
-    weight = backbone.language.get_input_embeddings().weight
-    side = backbone.vision.config.image_size
-    pixels = torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype)
+    side, width = backbone.vision.config.image_size, backbone.language.config.hidden_size
+    pixels = torch.zeros(1, 3, side, side)
     encode_ms = _median_ms(lambda: backbone.from_pixels(pixels).tokens(backbone.ladder[-1]), repeats)
     lengths = tuple(m + _TEXT_TOKENS for m in backbone.ladder)
-    longest = torch.zeros(1, lengths[-1], weight.shape[1], device=weight.device, dtype=weight.dtype)
+    longest = torch.zeros(1, lengths[-1], width, device=backbone.device, dtype=backbone.dtype)
 
     def prefill(length: int) -> DynamicCache:
         cache = DynamicCache(config=backbone.language.config)
@@ -54,5 +53,5 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
         cache.crop(-1)
 
     step_ms = _median_ms(step, repeats)
-    dtype = str(weight.dtype).removeprefix("torch.")
-    return LatencyProfile(backbone.fingerprint, weight.device.type, dtype, lengths, prefill_ms, encode_ms, step_ms)
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    return LatencyProfile(backbone.fingerprint, backbone.device.type, dtype, lengths, prefill_ms, encode_ms, step_ms)

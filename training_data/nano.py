@@ -227,10 +227,10 @@ class PatchMarks(nn.Module):
         """Pixels (B, side, side, 3) uint8, marks (B, marks, patches) uint8."""
         hidden = self.vision(pixel_values=normalised(pixels, self.mean, self.std)).last_hidden_state[:, 1:]
         parts = self.head(self.norm(hidden)).float().split(list(MARKS.values()), dim=-1)
-        loss, right = torch.zeros(()), {}
+        loss, right = torch.zeros((), device=pixels.device), {}
         for number, (name, logits) in enumerate(zip(MARKS, parts, strict=True)):
             truth = marks[:, number].flatten().long()
-            weight = torch.ones(logits.shape[-1])
+            weight = torch.ones(logits.shape[-1], device=pixels.device)
             if not name.startswith("ground"):
                 weight[0] = 0.2 if name.startswith("cover") else 0.08
             part = functional.cross_entropy(logits.flatten(0, 1), truth, weight=weight)
