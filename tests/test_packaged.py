@@ -27,7 +27,7 @@ def test_the_card_repeats_when_measured_again(name):
     """The first 200 held-out scenes of style a, within four standard errors of the card's figure."""
     backbone, measured = load(name), packaged()[name].measured["styles"]["a"]
     questions = [example for example in examples(200, "a", "test") if example.meta["answerable"]]
-    right = right_at_every_m(backbone, questions).mean(0)
+    right = right_at_every_m(backbone, questions, backbone.ladder).mean(0)
     for k, m in enumerate(backbone.ladder):
         published = measured["accuracy"][str(m)]
         assert abs(right[k] - published) < 4 * np.sqrt(published * (1 - published) / len(questions))

@@ -33,13 +33,15 @@ def is_right(text: str, example: Example) -> bool:
     return text.strip().lower() in {answer.lower() for answer in example.answers}
 
 
-def right_at_every_m(backbone: NestedLlava, questions: Sequence[Example], replicate: int = 0) -> np.ndarray:
-    """Whether each answer is right at each m of the ladder: (n, k) bool."""
+def right_at_every_m(
+    backbone: NestedLlava, questions: Sequence[Example], ladder: Sequence[int], replicate: int = 0
+) -> np.ndarray:
+    """Whether each answer is right at each m of a ladder: (n, k) bool."""
     rows = []
     for start in tqdm(range(0, len(questions), _BATCH), desc=f"{backbone.name} replicate {replicate}", mininterval=5):
         part = questions[start : start + _BATCH]
         pictures = [cast(SceneImage, example.image).replicate(replicate)() for example in part]
-        answers = backbone.answer_ladder(backbone.encode(pictures), [example.question for example in part])
+        answers = backbone.answer_ladder(backbone.encode(pictures), [example.question for example in part], ladder)
         rows += [[is_right(g.text, example) for g in row] for row, example in zip(answers, part, strict=True)]
     return np.array(rows)
 
@@ -70,7 +72,8 @@ def measure(backbone: NestedLlava, blind: BlindAnswerer, scenes: int = SCENES) -
     styles, pooled = {}, []
     for style in STYLE_NAMES:
         questions = list(examples(scenes, style, "test"))
-        right, again = right_at_every_m(backbone, questions), right_at_every_m(backbone, questions, 1)
+        right = right_at_every_m(backbone, questions, backbone.ladder)
+        again = right_at_every_m(backbone, questions, backbone.ladder[-1:], replicate=1)
         styles[style] = _table(backbone, questions, right, again, blind.right(questions))
         pooled.append((questions, right, again, blind.right(questions)))
     every = [example for questions, *_ in pooled for example in questions]

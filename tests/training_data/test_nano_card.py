@@ -26,7 +26,7 @@ def test_a_card_reports_what_was_measured(tmp_path):
     backbone = nano.nano_m3(nano.make_tokenizer(tmp_path))
     measured = nano_card.measure(backbone, nano_card.BlindAnswerer(scenes=200), scenes=24)
     questions = list(examples(24, "a", "test")) + list(examples(24, "b", "test"))
-    right = nano_card.right_at_every_m(backbone, questions)
+    right = nano_card.right_at_every_m(backbone, questions, backbone.ladder)
     answerable = np.array([example.meta["answerable"] for example in questions])
     assert measured["accuracy"]["144"] == pytest.approx(right[answerable, -1].mean(), abs=1e-4)
     text = nano_card.card(backbone, measured, {"steps": 0})

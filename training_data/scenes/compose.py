@@ -38,14 +38,14 @@ _HEIGHTS = (7.0, 40.0)
 def _extras(draft: Draft, things: int) -> None:
     """Company for the target: shapes in colours of their own, small enough to leave it room."""
     for _ in range(things):
-        draft.add_thing(str(draft.rng.choice(SHAPES)), draft.free_colour(), log_uniform(draft.rng, 6, 20))
+        draft.add_thing(str(draft.rng.choice(SHAPES)), draft.free_colour(), log_uniform(draft.rng, 8, 20))
 
 
 def _different_shapes(draft: Draft, count: int, target_size: float) -> None:
     """`count` things, no two of one shape or one colour; the first is the target."""
     shapes = draft.rng.permutation(SHAPES)[:count]
     for k, shape in enumerate(shapes):
-        draft.add_thing(str(shape), draft.free_colour(), target_size if k == 0 else log_uniform(draft.rng, 7, 26))
+        draft.add_thing(str(shape), draft.free_colour(), target_size if k == 0 else log_uniform(draft.rng, 8, 26))
 
 
 def _largest(draft: Draft) -> None:
@@ -53,7 +53,7 @@ def _largest(draft: Draft) -> None:
     draft.add_thing(str(draft.rng.choice(SHAPES)), draft.colour(), size)
     for _ in range(int(draft.rng.integers(0, 5))):
         draft.add_thing(
-            str(draft.rng.choice(SHAPES)), draft.free_colour(), log_uniform(draft.rng, 5, max(6.0, size * 0.6))
+            str(draft.rng.choice(SHAPES)), draft.free_colour(), log_uniform(draft.rng, 6, max(7.0, size * 0.6))
         )
 
 
@@ -63,10 +63,10 @@ def _count(draft: Draft) -> None:
     top = 26 if asked + others < 5 else 18
     one_colour = draft.colour() if draft.rng.random() < 0.5 else None
     for _ in range(asked):
-        draft.add_thing(shape, one_colour or draft.colour(), log_uniform(draft.rng, 6, top))
+        draft.add_thing(shape, one_colour or draft.colour(), log_uniform(draft.rng, 8, top))
     for _ in range(others):
         other = str(draft.rng.choice([name for name in SHAPES if name != shape]))
-        draft.add_thing(other, draft.colour(), log_uniform(draft.rng, 6, top))
+        draft.add_thing(other, draft.colour(), log_uniform(draft.rng, 8, top))
 
 
 def _relation(draft: Draft) -> None:
@@ -74,12 +74,12 @@ def _relation(draft: Draft) -> None:
     rng = draft.rng
     draft.arrangement = str(rng.choice(("row", "column", "inside"), p=(0.35, 0.35, 0.3)))
     if draft.arrangement == "inside":
-        outer = log_uniform(rng, 24, 66)
+        outer = log_uniform(rng, 28, 66)
         draft.add_thing(str(rng.choice(("circle", "square", "triangle", "diamond"))), draft.free_colour(), outer)
-        inner = 2.0 if draft.lost else max(5.0, outer * rng.uniform(0.22, 0.38))
+        inner = 2.0 if draft.lost else max(8.0, outer * rng.uniform(0.22, 0.38))
         draft.add_thing(str(rng.choice([s for s in SHAPES if s != draft.things[0].shape])), draft.free_colour(), inner)
         return
-    count, size = int(rng.integers(2, 5)), log_uniform(rng, 6, 20)
+    count, size = int(rng.integers(2, 5)), log_uniform(rng, 9, 20)
     for k, shape in enumerate(rng.permutation(SHAPES)[:count]):
         draft.add_thing(
             str(shape), draft.free_colour(), 2.0 if draft.lost and k == 0 else size * rng.uniform(0.85, 1.15)
@@ -127,7 +127,7 @@ def _signs(draft: Draft) -> None:
 
 def _hand(draft: Draft) -> None:
     small = draft.lost and draft.rng.random() < 0.5
-    size = 4.0 if small else log_uniform(draft.rng, 11, 56)
+    size = 4.0 if small else log_uniform(draft.rng, 12, 56)
     draft.add_hand(int(draft.rng.integers(10)), size, blur=0.0 if small or not draft.lost else size * 0.3)
     _extras(draft, int(draft.rng.integers(0, 3)))
 
@@ -142,9 +142,9 @@ def _build(draft: Draft, family: str) -> None:
     elif family in ("largest_shape", "largest_colour"):
         _largest(draft)
     elif family in ("colour", "place"):
-        _different_shapes(draft, int(rng.integers(1, 7)), log_uniform(rng, 6, 42 if family == "colour" else 22))
+        _different_shapes(draft, int(rng.integers(1, 7)), log_uniform(rng, 8, 42 if family == "colour" else 22))
     elif family == "shape":
-        _different_shapes(draft, int(rng.integers(1, 7)), 2.0 if draft.lost else log_uniform(rng, 7, 42))
+        _different_shapes(draft, int(rng.integers(1, 7)), 2.0 if draft.lost else log_uniform(rng, 8, 42))
     elif family == "count":
         _count(draft)
     elif family == "relation":
