@@ -58,7 +58,7 @@ def open_image(source: ImageSource) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _open(stream: io.BytesIO, name: str) -> Image.Image:
@@ -89,28 +89,37 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
         raise ImageError(_too_large(name, picture.size))
     try:
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
+        return _eight_bit_rgb(ImageOps.exif_transpose(picture))
+    except ImageError:
+        raise
     except Exception as error:  # truncated or corrupt data raise OSError, SyntaxError, struct.error, ...
         raise ImageError(
             f"a picture file must be whole, was: {name}, truncated or corrupt ({_reason(error)}); save it again"
         ) from error
-    return _eight_bit_rgb(upright)
 
 
 def _eight_bit_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB":
-        return picture
     if picture.mode.startswith("I"):  # 16 or 32 bits of gray; Pillow's own conversion clips instead of scaling
-        levels = np.asarray(picture).astype(np.int64)
-        scaled = levels // _HALF_DEPTH if levels.max(initial=0) > 255 else levels
-        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+        return _eight_bit_gray(picture)
     if picture.mode == "F":
         return _from_array(np.asarray(picture)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts these only to their plain twins
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         under = Image.new("RGBA", layer.size, (*TRANSPARENT_OVER, 255))
         return Image.alpha_composite(under, layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _eight_bit_gray(picture: Image.Image) -> Image.Image:
+    """16 bits divided by 257; 32-bit pictures likewise where they hold more than 8 bits. A colour key becomes white."""
+    levels = np.asarray(picture).astype(np.int64)
+    sixteen = picture.mode.startswith("I;16") or levels.max(initial=0) > 255
+    scaled = np.clip(levels // _HALF_DEPTH if sixteen else levels, 0, 255).astype(np.uint8)
+    if isinstance(key := picture.info.get("transparency"), int):
+        scaled = np.where(levels == key, np.uint8(255), scaled)
+    return Image.fromarray(scaled).convert("RGB")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -29,7 +29,7 @@ from encoders.errors import BackboneError, QuestionError
 from encoders.images import ImageSource, open_image, pixel_array
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
-from encoders.prompts import template
+from encoders.prompts import check_question, check_unicode, template
 from encoders.sampling import SampledProjection
 from encoders.splice import SplicedBatch
 
@@ -177,14 +177,14 @@ class NestedLlava(nn.Module):
         Raises:
             QuestionError: the question is not a string, or has no visible character.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise QuestionError(f"a question must be a string with at least one visible character, was: {question!r}")
-        if any("\ud800" <= character <= "\udfff" for character in question):
-            raise QuestionError("a question must be Unicode text, was: one with lone surrogates; decode it as UTF-8")
+        check_question(question)
         return self._ids(self.template.behind_image(question))
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of a given answer with the end token."""
+        if not isinstance(answer, str):
+            raise QuestionError(f"a given answer must be a string, was: {type(answer).__name__}")
+        check_unicode(answer, "answer")
         return [*self._ids(answer), self.tokenizer.eos_token_id]
 
     def embed(self, ids: Tensor) -> Tensor:

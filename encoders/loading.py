@@ -35,12 +35,21 @@ class PackagedModel:
 def packaged() -> dict[str, PackagedModel]:
     """The packaged models by name."""
     found = {}
-    for path in sorted(PACKAGED.glob("*/config.json")):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        measured = path.with_name("measured.json")
-        values = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
-        found[config["name"]] = PackagedModel(config["name"], path.parent, tuple(config["ladder"]), values)
+    for name in _names():
+        folder = PACKAGED / name
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            measured = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+            found[name] = PackagedModel(name, folder, tuple(config["ladder"]), measured)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BackboneError(
+                f"a packaged model must be whole, was: {name}, damaged ({error}); install the library again"
+            ) from error
     return found
+
+
+def _names() -> list[str]:
+    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
 def locate(name: str | Path) -> Path:
@@ -49,19 +58,19 @@ def locate(name: str | Path) -> Path:
     Raises:
         BackboneError: neither.
     """
-    if isinstance(name, str) and (PACKAGED / name / "config.json").is_file() and Path(name).name == name:
+    if name in _names():
         return PACKAGED / name
     if isinstance(name, str | Path) and str(name).strip() and _is_folder(Path(name)):
         return Path(name).resolve()
     raise BackboneError(
-        f"a backbone must be one of {sorted(packaged())} or the path of a model folder, was: {str(name)!r}"
+        f"a backbone must be one of {_names()} or the path of a model folder, was: {str(name)[:200]!r}"
     )
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except ValueError:  # a path with a NUL
+    except (ValueError, OSError):  # a path with a NUL, one too long, one not ours to read
         return False
 
 

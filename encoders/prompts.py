@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, QuestionError
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,26 @@ def template(name: str) -> PromptTemplate:
     if name not in TEMPLATES:
         raise BackboneError(f"a prompt template must be one of {sorted(TEMPLATES)}, was: {name!r}")
     return TEMPLATES[name]
+
+
+def check_question(question: object) -> str:
+    """The one gate for questions.
+
+    Raises:
+        QuestionError: not a string, nothing visible in it, or half of a character pair.
+    """
+    if not isinstance(question, str) or not question.strip():
+        shown = repr(question[:40] if isinstance(question, str) else question)[:80]
+        raise QuestionError(f"a question must be a string with at least one visible character, was: {shown}")
+    return check_unicode(question, "question")
+
+
+def check_unicode(text: str, what: str) -> str:
+    """Refuse lone surrogates, which no tokenizer can encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QuestionError(
+            f"the {what} must be Unicode text, was: one with a lone surrogate at {error.start}; decode it as UTF-8"
+        ) from error
+    return text

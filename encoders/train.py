@@ -222,7 +222,7 @@ def _block_mask(head: int, block: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class MqtObjective(PackedQuestions):
-    """MQT's recipe: one random m in 1..`most` for each step. Three draws in ten are `most`, the others log-uniform.
+    """MQT's recipe: one random m in 1..`most` for each step. Two draws in ten are `most`, the others log-uniform.
 
     (The paper draws even numbers uniformly; a short training sees too few small m that way.)
     """
@@ -234,7 +234,7 @@ class MqtObjective(PackedQuestions):
     def forward(self, step: int, patches: Tensor, **questions: Tensor) -> dict[str, Tensor]:
         """Loss at this step's m; patches (B, N, width)."""
         dice = random.Random(step)
-        m = self.most if dice.random() < 0.3 else round(math.exp(dice.uniform(0, math.log(self.most))))
+        m = self.most if dice.random() < 0.2 else round(math.exp(dice.uniform(0, math.log(self.most))))
         loss, right = self.loss_at(self.connector.prepare(patches, m), **questions)
         return {"loss": loss, "right": right, "m": torch.tensor(float(m))}
 

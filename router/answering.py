@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from encoders.backbone import NestedBackbone
 from encoders.cost import Cost
 from encoders.errors import BackboneError, BudgetError, QuestionError
 from encoders.loading import load
+from encoders.prompts import check_question
 from router.budget import Budget
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Answer:
         text: the answer.
         m: visual tokens asked of the connector.
         visual_tokens: visual tokens the language model received.
-        cost: what this call spent: FLOPs counted, milliseconds measured. The vision pass of a picture that came in
-            already encoded is not counted.
+        cost: what this call spent: FLOPs counted, milliseconds measured (loading the model once per process left out).
+            The vision pass of a picture that came in already encoded is not counted.
         logprob: natural log-probability of the answer.
         reason: why this m.
         backbone: the model's name.
@@ -113,16 +114,16 @@ def answer(
     Raises:
         BudgetError, ImageError, QuestionError, BackboneError: as named; all are ValueErrors and say what to do.
     """
-    started = time.perf_counter()
     if m is not None and (budget is not None or router is not None):
         raise BudgetError(f"m excludes a budget and a router, was: m={m!r}, budget={budget!r}; give one of them")
     limit = Budget.of(budget)
-    if not isinstance(q, str) or not q.strip():
-        raise QuestionError(f"a question must be a string with at least one visible character, was: {q!r}")
+    check_question(q)
+    rule = _rule(router)
     model = _backbone(backbone)
+    started = time.perf_counter()  # loading the model once per process is not this answer's time
     encoded, fresh = _encode(model, image)
-    rule = LargestWithin() if router is None else router
     decision = Decision(m, "m was given") if m is not None else rule.decide(model, encoded, [q], limit)[0]
+    _check_cap(model, encoded, decision, limit)
     [generation] = model.generate(encoded, [q], decision.m)
     cost = model.cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
     spent = replace(
@@ -141,18 +142,32 @@ def answer(
     )
 
 
+def _rule(router: Any) -> Rule:
+    if router is None:
+        return LargestWithin()
+    if not callable(getattr(router, "decide", None)):
+        raise BudgetError(f"a router must have a method decide (see Rule), was: {type(router).__name__}; or leave it out")
+    return cast(Rule, router)
+
+
 def _backbone(backbone: Any) -> NestedBackbone:
     if isinstance(backbone, str | Path):
         return load(backbone)
-    if isinstance(backbone, NestedBackbone):
-        return backbone
+    if all(hasattr(type(backbone), name) for name in ("encode", "generate", "cost", "ladder")):
+        return cast(NestedBackbone, backbone)
     raise BackboneError(f"a backbone must be a name, a folder or a loaded backbone, was: {type(backbone).__name__}")
 
 
 def _encode(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
     """(one encoded picture, whether this call paid for its vision pass)."""
-    if hasattr(image, "select") and hasattr(image, "tokens"):
+    if hasattr(image, "select") and hasattr(image, "__len__"):
         if len(image) != 1:
             raise QuestionError(f"one question needs one encoded picture, was: {len(image)}; use encoded.select([row])")
         return image, False
     return model.encode([image]), True
+
+
+def _check_cap(model: NestedBackbone, encoded: Any, decision: Decision, limit: Budget | None) -> None:
+    """A cap holds whatever rule decided."""
+    if limit is not None and (spent := model.visual_tokens(encoded, decision.m)[0]) > limit.cap:
+        raise BudgetError(f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})")

@@ -146,7 +146,7 @@ def test_models_load_once_per_process_from_any_thread(folder):
     assert all(model is loaded[0] for model in loaded)
 
 
-@pytest.mark.parametrize("name", ["nano-gpt", "", "../nano-mqt", "/no/such/folder", "nul\0"])
+@pytest.mark.parametrize("name", ["nano-gpt", "", "../nano-mqt", "/no/such/folder", "nul\0", "x" * 5000])
 def test_unknown_backbones_are_refused_with_the_known_ones(name):
     with pytest.raises(BackboneError, match="a backbone must be one of"):
         loading.load(name)

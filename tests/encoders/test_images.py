@@ -50,6 +50,29 @@ def test_every_mode_becomes_rgb(mode):
     assert open_image(picture).mode == "RGB"
 
 
+def test_a_dark_sixteen_bit_picture_stays_dark():
+    for level in (200, 300):
+        picture = Image.fromarray(np.full((4, 4), level, dtype=np.uint16))
+        assert open_image(encoded(picture)).getpixel((0, 0)) == (level // 257,) * 3
+
+
+def test_a_colour_key_is_transparent():
+    assert open_image(encoded(Image.new("RGB", (4, 4), "red"), transparency=(255, 0, 0))).getpixel((0, 0)) == (255,) * 3
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA"])
+def test_rare_modes_with_transparency_are_composited(mode):
+    assert open_image(Image.new(mode, (3, 3))).size == (3, 3)
+
+
+def test_a_picture_that_was_closed_is_one_clear_error(tmp_path):
+    RED.save(tmp_path / "red.png")
+    with Image.open(tmp_path / "red.png") as picture:
+        pass
+    with pytest.raises(ImageError, match="must be whole"):
+        open_image(picture)
+
+
 def test_cmyk_keeps_its_colour():
     assert open_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")).getpixel((4, 4)) == (255, 0, 0)
 

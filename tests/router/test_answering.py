@@ -78,6 +78,17 @@ def test_a_rule_of_ones_own_slots_in(tiny):
     assert (result.m, result.reason) == (1, "always the cheapest")
 
 
+def test_a_cap_holds_whatever_the_rule_decides(tiny):
+    class Spender:
+        def decide(self, backbone, encoded, questions, budget):
+            return [Decision(16, "all of it")]
+
+    with pytest.raises(BudgetError, match="within the cap of 2 visual tokens, was: 16"):
+        answer(PICTURE, "hm", 2, backbone=tiny, router=Spender())
+    with pytest.raises(BudgetError, match="a router must have a method decide"):
+        answer(PICTURE, "hm", 2, backbone=tiny, router="auto")
+
+
 def test_every_source_of_a_picture_gives_the_same_answer(tiny, tmp_path):
     path = tmp_path / "picture.png"
     PICTURE.save(path)
@@ -92,6 +103,8 @@ BAD = [
     ({"q": ""}, QuestionError),
     ({"q": None}, QuestionError),
     ({"q": "x" * 100_000}, QuestionError),
+    ({"q": " " * 100_000}, QuestionError),
+    ({"q": "half \ud83d"}, QuestionError),
     ({"budget": 0}, BudgetError),
     ({"budget": True}, BudgetError),
     ({"budget": "64"}, BudgetError),
@@ -105,6 +118,7 @@ def test_bad_input_is_one_clear_error_and_the_process_goes_on(tiny, change, kind
     arguments = {"image": PICTURE, "q": "hm", "budget": 5, "backbone": tiny} | change
     with pytest.raises(kind) as caught:
         answer(arguments.pop("image"), arguments.pop("q"), **arguments)
+    assert len(str(caught.value)) < 400
     assert isinstance(caught.value, MatryoshkaError) and isinstance(caught.value, ValueError)
     assert answer(PICTURE, "hm", 5, backbone=tiny).m == 5
 
