@@ -60,7 +60,10 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
         raise
     except Exception as error:  # sizes that make no model fail in many places of torch and transformers
         raise BackboneError(f"{_CONFIG} in {folder.name!r} must describe a model, was: {error}") from error
-    backbone.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    tensors = load_file(folder / _WEIGHTS)
+    if broken := sorted(key for key, value in tensors.items() if not value.isfinite().all()):
+        raise BackboneError(f"weights in {folder.name!r} must be finite, was: NaN or infinity in {broken}")
+    backbone.load_state_dict(tensors, strict=False)
     backbone.language.tie_weights()
     return backbone.to(device=device, dtype=dtype).eval()
 
@@ -85,7 +88,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BackboneError(f"a model folder must hold {path.name}, missing in {path.parent.name!r}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{path.name} in {path.parent.name!r} must be JSON, was damaged: {error}") from error
     if not isinstance(values, dict):
         raise BackboneError(f"{path.name} in {path.parent.name!r} must be a JSON object, was: {type(values).__name__}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from encoders.counts import whole_number
 from encoders.errors import BackboneError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -43,7 +44,20 @@ class LlavaConfig:
     pad_colour: tuple[int, int, int] = CLIP_PADDING
 
     def __post_init__(self) -> None:
-        if not self.ladder or list(self.ladder) != sorted(set(self.ladder)):
-            raise BackboneError(f"a ladder must be ascending without repeats and not empty, was: {self.ladder}")
-        if self.feature_layer > -1:
-            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer}")
+        if not isinstance(self.name, str) or not self.name:
+            raise BackboneError(f"name must be a string, was: {self.name!r}")
+        if not self.ladder or any(whole_number(m) is None for m in self.ladder):
+            raise BackboneError(f"a ladder must hold whole numbers, was: {self.ladder}")
+        if list(self.ladder) != sorted(set(self.ladder)):
+            raise BackboneError(f"a ladder must be ascending without repeats, was: {self.ladder}")
+        if whole_number(self.feature_layer) is None or self.feature_layer > -1:
+            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer!r}")
+        if whole_number(self.max_new_tokens) is None or self.max_new_tokens < 1:
+            raise BackboneError(f"max_new_tokens must be a whole number of at least 1, was: {self.max_new_tokens!r}")
+        for name in ("connector", "vision", "language"):
+            if not isinstance(getattr(self, name), dict):
+                raise BackboneError(f"{name} must be an object, was: {getattr(self, name)!r}")
+        for name, low, high in (("image_mean", -10.0, 10.0), ("image_std", 1e-6, 10.0), ("pad_colour", 0, 255)):
+            value = getattr(self, name)
+            if len(value) != 3 or not all(isinstance(v, int | float) and low <= v <= high for v in value):
+                raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {value}")

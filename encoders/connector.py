@@ -13,9 +13,11 @@ class Connector(nn.Module):
 
     Attributes:
         prefix_nested: whether the tokens at m are the first m of those at any larger m.
+        prepares_all: whether what `prepare` makes for one m serves every other.
     """
 
     prefix_nested: bool
+    prepares_all: bool
 
     def allows(self, m: int) -> bool:
         """Whether exactly m tokens can be spent."""

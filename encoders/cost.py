@@ -7,6 +7,7 @@ equal to torch's FlopCounterMode. Knows shapes and numbers. Loads no model and n
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,11 +124,12 @@ class LatencyProfile:
     Attributes:
         prompt_tokens: ascending prompt lengths that were measured.
         prefill_ms: median time of the language model's prefill at each of them.
-        encode_ms: median time from an opened picture to its patches.
+        backbone: hash of the backbone's configuration.
+        encode_ms: median time of vision tower and connector at full m, from prepared pixels.
         step_ms: median time of one decoding step.
     """
 
-    fingerprint: str
+    backbone: str
     device: str
     dtype: str
     prompt_tokens: tuple[int, ...]
@@ -141,39 +143,56 @@ class LatencyProfile:
                 "a latency profile needs two or more prompt lengths with one time each, "
                 f"was: {len(self.prompt_tokens)} lengths and {len(self.prefill_ms)} times"
             )
+        numbers = (*self.prompt_tokens, *self.prefill_ms, self.encode_ms, self.step_ms)
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise BackboneError(f"a latency profile must hold finite numbers, was: {numbers}")
 
     def ms(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> float:
-        """Predicted milliseconds of one answer; prefill is interpolated between the measured lengths."""
-        prefill = float(np.interp(visual_tokens + text_tokens, self.prompt_tokens, self.prefill_ms))
+        """Predicted milliseconds of one answer.
+
+        Prefill is interpolated between the measured lengths; beyond the longest the last slope goes on.
+        """
+        tokens = visual_tokens + text_tokens
+        prefill = float(np.interp(tokens, self.prompt_tokens, self.prefill_ms))
+        if tokens > self.prompt_tokens[-1]:
+            (x0, x1), (y0, y1) = self.prompt_tokens[-2:], self.prefill_ms[-2:]
+            prefill += (tokens - x1) * max(0.0, (y1 - y0) / (x1 - x0))
         return self.encode_ms + prefill + self.step_ms * max(0, new_tokens - 1)
 
     def save(self) -> Path:
         """Write the profile where `find` looks for it; returns the path."""
-        path = _profile_path(self.fingerprint, self.device, self.dtype)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        path = _profile_path(self.backbone, self.device, self.dtype)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            fresh.replace(path)
+        except OSError as error:
+            raise BackboneError(
+                f"the cache folder must be writable, was: {path.parent.name!r} ({error.strerror}); set XDG_CACHE_HOME"
+            ) from error
         return path
 
     @classmethod
-    def find(cls, fingerprint: str, device: str, dtype: str) -> LatencyProfile | None:
+    def find(cls, backbone: str, device: str, dtype: str) -> LatencyProfile | None:
         """The saved profile of this backbone, device and dtype; None where none was measured.
 
         Raises:
             BackboneError: the file is there and damaged.
         """
-        path = _profile_path(fingerprint, device, dtype)
+        path = _profile_path(backbone, device, dtype)
         if not path.is_file():
             return None
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             fields["prompt_tokens"], fields["prefill_ms"] = tuple(fields["prompt_tokens"]), tuple(fields["prefill_ms"])
             return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BackboneError(
                 f"a latency profile must be whole JSON, was: {path.name} ({error}); run the profile command again"
             ) from error
 
 
-def _profile_path(fingerprint: str, device: str, dtype: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "matryoshka-router" / "profiles" / f"{fingerprint[:16]}-{device}-{dtype}.json"
+def _profile_path(backbone: str, device: str, dtype: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return cache / "matryoshka-router" / "profiles" / f"{backbone[:16]}-{device}-{dtype}.json"

@@ -10,7 +10,7 @@ import operator
 
 def whole_number(value: object) -> int | None:
     """`value` as an int where it is one (NumPy's included); None for bool, float, str and everything else."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]

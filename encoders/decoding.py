@@ -5,12 +5,14 @@ Knows logits, caches and positions. Knows no pictures and no m.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from encoders.counts import whole_number
 from encoders.errors import BackboneError
 
 _TOP = 3
@@ -27,12 +29,18 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise BackboneError(f"max_new_tokens must be at least 1, was: {self.max_new_tokens}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise BackboneError(
-                f"temperature must be >= 0 and top_p in (0, 1], was: {self.temperature} and {self.top_p}"
-            )
+        limit = whole_number(self.max_new_tokens)
+        if limit is None or limit < 1:
+            raise BackboneError(f"max_new_tokens must be a whole number of at least 1, was: {self.max_new_tokens!r}")
+        for name, low in (("temperature", -1e-300), ("top_p", 0.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < math.inf:
+                raise BackboneError(
+                    f"{name} must be a finite number, temperature >= 0 and top_p in (0, 1], was: {value!r}"
+                )
+            object.__setattr__(self, name, float(value))
+        if self.top_p > 1:
+            raise BackboneError(f"top_p must be in (0, 1], was: {self.top_p}")
 
     def ended(self, answer: Decoded) -> bool:
         """Whether an answer has met its end token or its limit."""

@@ -11,10 +11,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -25,7 +27,7 @@ from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.decoding import Decoded, Decoding, decode
-from encoders.errors import BackboneError, QuestionError
+from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError
 from encoders.images import ImageSource, open_image, pixel_array
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
@@ -62,15 +64,16 @@ class LlavaImages:
 
     def select(self, rows: Sequence[int]) -> LlavaImages:
         """The pictures at `rows`, repeats allowed; what was computed comes along."""
-        chosen = LlavaImages(self._connector, self.patches[list(rows)])
-        if self._prepared is not None:
-            chosen._prepared = (self._prepared[0], self._prepared[1][list(rows)])
+        chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)]), self._prepared
+        if prepared is not None:
+            chosen._prepared = (prepared[0], prepared[1][list(rows)])
         return chosen
 
+    @torch.inference_mode()
     def tokens(self, m: int) -> Tensor:
-        """Nested tokens (n, m, D); a larger m that was asked before serves a smaller one."""
+        """Nested tokens (n, m, D); what was computed for one m serves every other that it can."""
         prepared = self._prepared
-        if prepared is None or prepared[0] < m:
+        if prepared is None or (prepared[0] < m and not self._connector.prepares_all):
             prepared = self._prepared = (m, self._connector.prepare(self.patches, m))
         return self._connector.at(prepared[1], m)
 
@@ -92,9 +95,8 @@ class NestedLlava(nn.Module):
         if refused := [m for m in config.ladder if not self.connector.allows(m)]:
             raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {refused} in {config.ladder}")
         self.prefix_ids = tuple([tokenizer.bos_token_id, *self._ids(self.template.before_image)])
-        self.shares_prefix: bool | None = None  # filled by prefix.shares
-        self._fingerprint: str | None = None
-        self._profile: tuple[LatencyProfile | None] | None = None
+        self.sharing: tuple[object, bool] | None = None  # filled by prefix.shares
+        self._hashed: tuple[object, str] | None = None
         self.eval()
 
     # ---- what it is
@@ -110,21 +112,34 @@ class NestedLlava(nn.Module):
         return self.config.ladder
 
     @property
+    def weights_version(self) -> object:
+        """A value that changes whenever weights are replaced or changed in place; cheap to compare."""
+        return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in self.state_dict().values())
+
+    @property
     def fingerprint(self) -> str:
-        """sha256 over configuration and weights; dropped when training begins."""
-        if self._fingerprint is None:
+        """sha256 over configuration and weights, computed again when the weights have changed."""
+        version = self.weights_version
+        if self._hashed is None or self._hashed[0] != version:
             digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
             for key, tensor in sorted(self.state_dict().items()):
                 digest.update(key.encode())
                 digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+            self._hashed = version, digest.hexdigest()
+        return self._hashed[1]
 
-    def train(self, mode: bool = True) -> NestedLlava:
-        if mode:
-            self._fingerprint = self.shares_prefix = self._profile = None
-        super().train(mode)
-        return self
+    def save_pretrained(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
+        """Write a model folder (`encoders.checkpoint.save`); weights keep their dtype where none is given."""
+        from encoders import checkpoint
+
+        checkpoint.save(self, folder, card, self.dtype if dtype is None else dtype)
+
+    @staticmethod
+    def load(folder: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> NestedLlava:
+        """Read a model folder (`encoders.checkpoint.load`)."""
+        from encoders import checkpoint
+
+        return checkpoint.load(folder, device, dtype)
 
     def allows(self, m: int) -> bool:
         """Whether the connector can spend exactly m."""
@@ -143,6 +158,10 @@ class NestedLlava(nn.Module):
         Raises:
             ImageError: a picture cannot be read.
         """
+        if isinstance(images, str | bytes | Image.Image | np.ndarray) or not len(images):
+            raise ImageError(
+                f"encode takes a list of at least one picture, was: {type(images).__name__}; write [picture]"
+            )
         config = self.config
         side = self.vision.config.image_size
         arrays = [
@@ -244,8 +263,6 @@ class NestedLlava(nn.Module):
         """
         how = self.decoding(max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
         spent = self._spread(encoded, questions, m)
-        if not spent:
-            return []
         suffixes = [self.suffix_ids(question) for question in questions]
         batch = SplicedBatch(self, encoded, spent, suffixes, [[]] * len(spent))
         self.check_length(batch.longest + how.max_new_tokens)
@@ -271,8 +288,7 @@ class NestedLlava(nn.Module):
         Arguments and errors as in `generate`; `answers` holds n strings.
         """
         spent = self._spread(encoded, questions, m)
-        if len(answers) != len(spent):
-            raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(spent)}")
+        _check_answers(questions, answers)
         targets = [self.answer_ids(answer) for answer in answers]
         batch = SplicedBatch(self, encoded, spent, [self.suffix_ids(question) for question in questions], targets)
         self.check_length(batch.longest)
@@ -286,19 +302,33 @@ class NestedLlava(nn.Module):
             total[row] = float(logprobs[range(len(target)), target].double().sum())
         return total
 
+    def check_pictures(self, encoded: LlavaImages) -> None:
+        """Raise BackboneError where pictures were encoded by another backbone."""
+        if not isinstance(encoded, LlavaImages) or not encoded.belongs_to(self.connector):
+            raise BackboneError(f"pictures must be encoded by the backbone that answers, {self.name}, was: another's")
+
     def _spread(self, encoded: LlavaImages, questions: Sequence[str], m: int | Sequence[int]) -> list[int]:
         """One checked m per question."""
-        if not encoded.belongs_to(self.connector):
-            raise BackboneError(f"pictures must be encoded by the backbone that answers, {self.name}, was: another's")
+        self.check_pictures(encoded)
         if len(encoded) != len(questions):
             raise QuestionError(
                 f"each question needs its picture, was: {len(questions)} questions for {len(encoded)} pictures; "
                 "use encoded.select([0, 0, ...]) to ask one picture several"
             )
-        wanted = list(m) if isinstance(m, Sequence | np.ndarray) and not isinstance(m, str) else [m] * len(questions)
+        if not questions:
+            raise QuestionError("ask at least one question, was: none")
+        several = isinstance(m, Sequence | np.ndarray) and not isinstance(m, str) and np.ndim(m) == 1
+        wanted = list(m) if several else [m] * len(questions)  # type: ignore[arg-type]
         if len(wanted) != len(questions):
             raise QuestionError(f"m must be one number or one per question, was: {len(wanted)} for {len(questions)}")
         return [self.check_m(value) for value in wanted]
+
+    def _rungs(self, ladder: Sequence[int] | None) -> list[int]:
+        """A checked ladder, the own one where none is given."""
+        wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
+        if not wanted:
+            raise BudgetError("a ladder must hold at least one m, was: empty; leave it out for the model's own")
+        return wanted
 
     @torch.inference_mode()
     def answer_ladder(
@@ -309,9 +339,9 @@ class NestedLlava(nn.Module):
         max_new_tokens: int | None = None,
     ) -> list[list[Generation]]:
         """Greedy answers at every m with shared work, equal to independent `generate` calls (encoders/prefix.py)."""
-        wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
+        wanted = self._rungs(ladder)
         self._spread(encoded, questions, wanted[0])
-        return prefix.answer_ladder(self, encoded, questions, wanted, max_new_tokens) if questions else []
+        return prefix.answer_ladder(self, encoded, questions, wanted, max_new_tokens)
 
     @torch.inference_mode()
     def score_ladder(
@@ -322,8 +352,9 @@ class NestedLlava(nn.Module):
         ladder: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Log-probabilities of given answers at every m with shared work: (n, k) float64."""
-        wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
+        wanted = self._rungs(ladder)
         self._spread(encoded, questions, wanted[0])
+        _check_answers(questions, answers)
         return prefix.score_ladder(self, encoded, questions, answers, wanted)
 
     # ---- cost
@@ -372,9 +403,17 @@ class NestedLlava(nn.Module):
         return counted if profile is None else replace(counted, ms=profile.ms(visual_tokens, text_tokens, new_tokens))
 
     @property
+    def profile_key(self) -> tuple[str, str, str]:
+        """What a latency profile is kept under: a hash of the configuration (speed follows shapes), device, dtype."""
+        shape = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()
+        return shape, self.device.type, str(self.dtype).removeprefix("torch.")
+
+    @property
     def profile(self) -> LatencyProfile | None:
-        """The latency profile measured for this backbone on this device and dtype, or None; looked up once."""
-        if self._profile is None:
-            dtype = str(self.dtype).removeprefix("torch.")
-            self._profile = (LatencyProfile.find(self.fingerprint, self.device.type, dtype),)
-        return self._profile[0]
+        """The latency profile measured for this backbone on this machine, device and dtype, or None."""
+        return LatencyProfile.find(*self.profile_key)
+
+
+def _check_answers(questions: Sequence[str], answers: Sequence[str]) -> None:
+    if len(answers) != len(questions):
+        raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(questions)}")

@@ -62,9 +62,7 @@ def locate(name: str | Path) -> Path:
         return PACKAGED / name
     if isinstance(name, str | Path) and str(name).strip() and _is_folder(Path(name)):
         return Path(name).resolve()
-    raise BackboneError(
-        f"a backbone must be one of {_names()} or the path of a model folder, was: {str(name)[:200]!r}"
-    )
+    raise BackboneError(f"a backbone must be one of {_names()} or the path of a model folder, was: {str(name)[:200]!r}")
 
 
 def _is_folder(path: Path) -> bool:

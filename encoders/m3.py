@@ -51,7 +51,7 @@ def pool(tokens: Tensor, m: int) -> Tensor:
 class MatryoshkaPooling(Connector):
     """The nested connector of LLaVA-M3: the two-layer GELU projector of LLaVA-1.5, then `pool`."""
 
-    prefix_nested = False
+    prefix_nested, prepares_all = False, True
 
     def __init__(self, width: int, out_width: int, patches: int) -> None:
         super().__init__()
@@ -63,12 +63,15 @@ class MatryoshkaPooling(Connector):
         """Build from published weights; keys end in `mm_projector.{0,2}.{weight,bias}` or are just `{0,2}.{...}`.
 
         Raises:
-            BackboneError: a tensor of the projector is missing.
+            BackboneError: a tensor of the projector is missing or unexpected.
         """
         tensors = {key.rpartition(_PREFIX)[2]: value for key, value in state_dict.items()}
         wanted = {f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
-        if missing := sorted(wanted - tensors.keys()):
-            raise BackboneError(f"projector weights do not fit: missing {missing}, was given: {sorted(tensors)}")
+        own = {key for key in tensors if key[0].isdigit()}
+        if wanted != own:
+            raise BackboneError(
+                f"projector weights do not fit: missing {sorted(wanted - own)}, unexpected {sorted(own - wanted)}"
+            )
         out_width, width = tensors["0.weight"].shape
         module = cls(width, out_width, patches).to(tensors["0.weight"].dtype)
         module.projector.load_state_dict({key: tensors[key] for key in wanted})

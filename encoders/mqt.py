@@ -49,7 +49,7 @@ class MatryoshkaQueryTransformer(Connector):
         num_heads: attention heads; they divide `width`.
     """
 
-    prefix_nested = True
+    prefix_nested, prepares_all = True, False
 
     def __init__(self, width: int, out_width: int, num_queries: int, num_heads: int) -> None:
         super().__init__()
@@ -91,6 +91,11 @@ class MatryoshkaQueryTransformer(Connector):
             )
         num_queries, width = tensors["query"].shape
         module = cls(width, tensors["proj"].shape[1], num_queries, num_heads).to(tensors["query"].dtype)
+        own = module.state_dict()
+        if misshapen := [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]:
+            raise BackboneError(
+                f"query transformer weights do not fit each other: of another shape {sorted(misshapen)}"
+            )
         missing, unexpected = module.load_state_dict(tensors, strict=False)
         if missing or unexpected:
             raise BackboneError(f"query transformer weights do not fit: missing {missing}, unexpected {unexpected}")
@@ -117,7 +122,9 @@ class MatryoshkaQueryTransformer(Connector):
             return self._attend(patches, m)
         maps = self._maps
         if maps is None or maps[0] != patches:
-            with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not serve a later backward
+            # Neither an inference tensor nor one of another dtype could serve every later call.
+            plain = torch.autocast(self.query.device.type, enabled=False)
+            with torch.inference_mode(False), torch.no_grad(), plain:
                 maps = self._maps = (patches, self._attend(patches, self.num_queries))
         return maps[1][:, :m]
 

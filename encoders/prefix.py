@@ -17,27 +17,33 @@ from transformers import DynamicCache
 
 from encoders.backbone import Generation
 from encoders.decoding import Decoded, Decoding, resume
-from encoders.errors import BudgetError
+from encoders.errors import BudgetError, QuestionError
 
 if TYPE_CHECKING:
     from encoders.llava import LlavaImages, NestedLlava
 
-_TOLERANCE = 1e-2  # keys and values of the self-check; attention that looks ahead moves them by tenths
+_TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2  # of the self-check, in float32 and in 16 bits
 _PADDING = 0
 
 
 class VisualPrefix:
     """A cache that holds [text before the picture, the first m visual tokens] of a batch; ask any number of questions.
 
-    Valid for prefix-nested backbones with causal attention only: `shares` says whether one is.
+    `extend` and `crop` change m: by sharing where that is exact (`shares`), by a fresh prefill where it is not.
     """
 
+    @torch.inference_mode()
     def __init__(self, backbone: NestedLlava, encoded: LlavaImages, m: int) -> None:
+        backbone.check_pictures(encoded)
         self._backbone, self._encoded = backbone, encoded
         self.m = backbone.check_m(m)
+        self._fill()
+
+    def _fill(self) -> None:
+        backbone = self._backbone
         self._cache = DynamicCache(config=backbone.language.config)
-        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(encoded), device=backbone.device))
-        self._append(torch.cat([start, encoded.tokens(self.m)], dim=1))
+        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(self._encoded), device=backbone.device))
+        self._append(torch.cat([start, self._encoded.tokens(self.m)], dim=1))
 
     @property
     def length(self) -> int:
@@ -51,6 +57,7 @@ class VisualPrefix:
         if places:
             self._cache.crop(-places)
 
+    @torch.inference_mode()
     def crop(self, m: int) -> None:
         """Forget the visual tokens behind the first m.
 
@@ -59,9 +66,9 @@ class VisualPrefix:
         """
         if self._backbone.check_m(m) > self.m:
             raise BudgetError(f"a cache is cropped to at most its own m = {self.m}, was: {m}; use extend")
-        self._drop(self.m - m)
-        self.m = m
+        self._change(m)
 
+    @torch.inference_mode()
     def extend(self, m: int) -> None:
         """Add the visual tokens up to m; those already there are not computed again.
 
@@ -70,17 +77,20 @@ class VisualPrefix:
         """
         if self._backbone.check_m(m) < self.m:
             raise BudgetError(f"a cache is extended to at least its own m = {self.m}, was: {m}; use crop")
-        if m > self.m:
-            self._append(self._encoded.tokens(m)[:, self.m :])
-        self.m = m
+        self._change(m)
 
-    def differs(self, other: VisualPrefix) -> float:
-        """Largest difference between the keys and values of two caches of equal length."""
-        pairs = zip(self._cache.layers, other._cache.layers, strict=True)
-        return max(
-            float((mine - its).abs().max()) for a, b in pairs for mine, its in ((a.keys, b.keys), (a.values, b.values))
-        )
+    def _change(self, m: int) -> None:
+        before, self.m = self.m, m
+        if m == before:
+            return
+        if not shares(self._backbone):
+            self._fill()
+        elif m < before:
+            self._drop(before - m)
+        else:
+            self._append(self._encoded.tokens(m)[:, before:])
 
+    @torch.inference_mode()
     def ask(
         self, questions: Sequence[str], max_new_tokens: int | None = None, drafts: Sequence[Sequence[int]] | None = None
     ) -> list[Generation]:
@@ -90,6 +100,9 @@ class VisualPrefix:
         cost no step of their own; where not, decoding goes on from the first difference.
         """
         backbone = self._backbone
+        self._check_count("question", questions)
+        if drafts is not None:
+            self._check_count("draft", drafts)
         how = backbone.decoding(max_new_tokens)
         suffixes = [backbone.suffix_ids(question) for question in questions]
         drafts = [list(draft)[: how.max_new_tokens] for draft in drafts] if drafts else [[] for _ in questions]
@@ -102,6 +115,10 @@ class VisualPrefix:
         return [
             backbone.generation(answer, self.m, tokens) for answer, tokens in zip(answers, text_tokens, strict=True)
         ]
+
+    def _check_count(self, what: str, rows: Sequence[object]) -> None:
+        if len(rows) != len(self._encoded):
+            raise QuestionError(f"a cache of {len(self._encoded)} pictures takes one {what} each, was: {len(rows)}")
 
     def _logprobs(self, pass_: _Pass) -> Tensor:
         """Append a pass to the cache; log-probabilities from the last question token on, (B, drafted + 1, V)."""
@@ -152,9 +169,12 @@ class VisualPrefix:
         choose = how.chooser(device)
         resume(self._backbone.language, cache, tokens, mask, place, how, [answers[row] for row in rows], choose)
 
+    @torch.inference_mode()
     def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
         backbone = self._backbone
+        self._check_count("question", questions)
+        self._check_count("answer", answers)
         suffixes = [backbone.suffix_ids(question) for question in questions]
         targets = [backbone.answer_ids(answer) for answer in answers]
         backbone.check_length(self.length + max(len(s) + len(t) for s, t in zip(suffixes, targets, strict=True)))
@@ -228,23 +248,28 @@ def score_ladder(
 def shares(backbone: NestedLlava) -> bool:
     """Whether one prefill serves every m of this backbone.
 
-    Tokens must be prefix-nested; and a self-check, run once per backbone on random patches, compares a cropped cache
-    with a fresh one: attention that looks ahead among visual tokens fails it, and work is then not shared.
+    Tokens must be prefix-nested; and a self-check, run once for given weights, compares on random patches the cache of
+    few tokens with the head of the cache of many: attention that looks ahead among visual tokens fails it, and work is
+    then not shared.
     """
     if not backbone.connector.prefix_nested:
         return False
-    if backbone.shares_prefix is None:
-        backbone.shares_prefix = _cropped_equals_fresh(backbone)
-    return backbone.shares_prefix
+    version = backbone.weights_version
+    if backbone.sharing is None or backbone.sharing[0] != version:
+        backbone.sharing = version, _head_equals_fresh(backbone)
+    return backbone.sharing[1]
 
 
-def _cropped_equals_fresh(backbone: NestedLlava) -> bool:
-    small, large = backbone.ladder[0], backbone.ladder[-1]
-    if small == large:
-        return True
+def _head_equals_fresh(backbone: NestedLlava) -> bool:
+    """Relative to the largest key or value: rounding stays far below the tolerance, looking ahead far above."""
     noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator().manual_seed(0))
     encoded = backbone.from_patches(noise.to(backbone.device, backbone.dtype))
-    with torch.no_grad():
-        cropped, fresh = VisualPrefix(backbone, encoded, large), VisualPrefix(backbone, encoded, small)
-        cropped.crop(small)
-        return cropped.differs(fresh) < _TOLERANCE
+    many = max(backbone.ladder[-1], 2) if backbone.allows(2) else 1
+    few, all_of_it = VisualPrefix(backbone, encoded, 1), VisualPrefix(backbone, encoded, many)
+    tolerance = _TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE
+    pairs = zip(few._cache.layers, all_of_it._cache.layers, strict=True)
+    return all(
+        float((mine - its[:, :, : few.length]).abs().max() / its.abs().max()) < tolerance
+        for small, large in pairs
+        for mine, its in ((small.keys, large.keys), (small.values, large.values))
+    )

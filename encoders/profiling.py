@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from encoders.cost import LatencyProfile
 from encoders.llava import NestedLlava
 
-_TEXT_TOKENS = 12
+_TEXT_TOKENS = 16
 
 
 def _median_ms(action: Callable[[], object], repeats: int) -> float:
@@ -37,7 +37,9 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
     side, width = backbone.vision.config.image_size, backbone.language.config.hidden_size
     pixels = torch.zeros(1, 3, side, side)
     encode_ms = _median_ms(lambda: backbone.from_pixels(pixels).tokens(backbone.ladder[-1]), repeats)
-    lengths = tuple(m + _TEXT_TOKENS for m in backbone.ladder)
+    least, most = len(backbone.prefix_ids) + _TEXT_TOKENS, backbone.language.config.max_position_embeddings
+    wanted = {least + m for m in backbone.ladder} | {least + 2 * backbone.ladder[-1]}
+    lengths = tuple(sorted(min(length, most - 1) for length in wanted))
     longest = torch.zeros(1, lengths[-1], width, device=backbone.device, dtype=backbone.dtype)
 
     def prefill(length: int) -> DynamicCache:
@@ -53,5 +55,4 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
         cache.crop(-1)
 
     step_ms = _median_ms(step, repeats)
-    dtype = str(backbone.dtype).removeprefix("torch.")
-    return LatencyProfile(backbone.fingerprint, backbone.device.type, dtype, lengths, prefill_ms, encode_ms, step_ms)
+    return LatencyProfile(*backbone.profile_key, lengths, prefill_ms, encode_ms, step_ms)

@@ -146,7 +146,9 @@ def _rule(router: Any) -> Rule:
     if router is None:
         return LargestWithin()
     if not callable(getattr(router, "decide", None)):
-        raise BudgetError(f"a router must have a method decide (see Rule), was: {type(router).__name__}; or leave it out")
+        raise BudgetError(
+            f"a router must have a method decide (see Rule), was: {type(router).__name__}; or leave it out"
+        )
     return cast(Rule, router)
 
 
@@ -170,4 +172,6 @@ def _encode(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
 def _check_cap(model: NestedBackbone, encoded: Any, decision: Decision, limit: Budget | None) -> None:
     """A cap holds whatever rule decided."""
     if limit is not None and (spent := model.visual_tokens(encoded, decision.m)[0]) > limit.cap:
-        raise BudgetError(f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})")
+        raise BudgetError(
+            f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})"
+        )

@@ -75,7 +75,13 @@ def _grow(folder):
     path.write_text(json.dumps(values))
 
 
+def _infect(folder):
+    edit(folder, lambda tensors: tensors["connector.query"].fill_(float("nan")))
+
+
 DAMAGE = {
+    "weights that are no numbers": (_infect, r"must be finite, was: NaN or infinity in \['connector.query'\]"),
+    "a config without end": (lambda f: (f / "config.json").write_text("[" * 200_000), "must be JSON"),
     "more tokens than embeddings": (_grow, "at most vocab_size = 300 entries"),
     "no config": (lambda f: (f / "config.json").unlink(), "must hold config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "must hold model.safetensors"),
@@ -112,6 +118,11 @@ FIELDS = {
     "a patch larger than the picture": ({"vision": {"patch_size": 0}}, "must describe a model"),
     "another vocabulary": ({"language": {"vocab_size": 7}}, "another shape|must describe"),
     "a width for which no memory is": ({"language": {"hidden_size": 2**20, "num_attention_heads": 4}}, "another shape"),
+    "means of words": ({"image_mean": ["a", "b", "c"]}, "three numbers"),
+    "two means": ({"image_mean": [0.5, 0.5]}, "three numbers"),
+    "no deviation": ({"image_std": [0, 0, 0]}, "three numbers"),
+    "half a token": ({"max_new_tokens": 2.5}, "whole number of at least 1, was: 2.5"),
+    "no name": ({"name": None}, "name must be a string"),
     "a descending ladder": ({"ladder": [4, 1]}, "ascending"),
 }
 

@@ -47,8 +47,7 @@ def test_counted_flops_equal_torchs_counter(make_tiny, kind, new_tokens):
 def test_kv_bytes_equal_the_cache(tiny, pictures):
     from encoders.prefix import VisualPrefix
 
-    with torch.no_grad():
-        cache = VisualPrefix(tiny, tiny.encode(pictures[:1]), 9)
+    cache = VisualPrefix(tiny, tiny.encode(pictures[:1]), 9)
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache._cache.layers)
     assert tiny.cost(9, len(tiny.prefix_ids), 1).kv_bytes == held
 
@@ -94,6 +93,7 @@ def test_a_profile_is_measured_saved_found_and_used(make_tiny):
 def test_a_profile_interpolates_between_measured_lengths():
     profile = LatencyProfile("f", "cpu", "float32", (10, 20), (1.0, 3.0), 5.0, 0.5)
     assert profile.ms(5, 10, 1) == pytest.approx(5 + 2)
+    assert profile.ms(20, 10, 1) == pytest.approx(5 + 5)  # the last slope goes on
     assert profile.ms(10, 10, 3) == pytest.approx(5 + 3 + 2 * 0.5)
 
 
@@ -103,5 +103,7 @@ def test_a_damaged_profile_is_an_error(tmp_path, monkeypatch):
     path.write_text("{")
     with pytest.raises(BackboneError, match="must be whole JSON"):
         LatencyProfile.find("f" * 64, "cpu", "float32")
+    with pytest.raises(BackboneError, match="finite numbers"):
+        LatencyProfile("f", "cpu", "float32", (10, 20), (1.0, float("nan")), 5.0, 0.5)
     with pytest.raises(BackboneError, match="two or more prompt lengths"):
         LatencyProfile("f", "cpu", "float32", (10,), (1.0,), 5.0, 0.5)

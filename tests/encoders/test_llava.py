@@ -6,7 +6,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from encoders.backbone import NestedBackbone
-from encoders.errors import BackboneError, BudgetError, QuestionError
+from encoders.errors import BackboneError, BudgetError, MatryoshkaError, QuestionError
 from tests.conftest import CONNECTORS, tiny_config
 
 KINDS = list(CONNECTORS)
@@ -153,7 +153,7 @@ def test_counts_that_do_not_match_are_refused(tiny, pictures, questions):
         tiny.generate(encoded, questions, [1, 2])
     with pytest.raises(QuestionError, match="one answer per question"):
         tiny.score(encoded, questions, ["a"], 4)
-    with pytest.raises(BackboneError, match="max_new_tokens must be at least 1, was: 0"):
+    with pytest.raises(BackboneError, match="max_new_tokens must be a whole number of at least 1, was: 0"):
         tiny.generate(encoded, questions, 4, max_new_tokens=0)
 
 
@@ -179,7 +179,45 @@ def test_configurations_that_cannot_work_are_refused(make_tiny):
 def test_the_fingerprint_follows_weights_and_configuration(make_tiny):
     first, second = make_tiny("mqt"), make_tiny("mqt")
     assert first.fingerprint == second.fingerprint
-    second.train()
-    second.connector.query.data.add_(1)
-    assert second.eval().fingerprint != first.fingerprint
+    with torch.no_grad():
+        second.connector.query.add_(1)
+    assert second.fingerprint != first.fingerprint
+    second.connector.load_state_dict(first.connector.state_dict())
+    assert second.fingerprint == first.fingerprint
     assert make_tiny("mqt", max_new_tokens=7).fingerprint != first.fingerprint
+
+
+def test_save_pretrained_and_load_are_a_round_trip(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "m")
+    assert type(tiny).load(tmp_path / "m").fingerprint == tiny.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda b, e: b.encode([]), "at least one picture"),
+        (lambda b, e: b.encode(np.zeros((6, 8, 3), np.uint8)), r"write \[picture\]"),
+        (lambda b, e: b.generate(e.select([]), [], 4), "at least one question"),
+        (lambda b, e: b.score(e.select([]), [], [], 4), "at least one question"),
+        (lambda b, e: b.answer_ladder(e, ["hm"], []), "at least one m"),
+        (lambda b, e: b.score_ladder(e, ["hm"], ["a"], []), "at least one m"),
+        (lambda b, e: b.score_ladder(e, ["hm"], []), "one answer per question, was: 0 for 1"),
+        (lambda b, e: b.score(e, ["hm"], [7], 4), "must be a string, was: int"),
+        (lambda b, e: b.score(e, ["hm"], ["\ud83d"], 4), "must be Unicode"),
+        (lambda b, e: b.generate(e, ["hm"], 4, temperature=float("nan")), "temperature must be a finite number"),
+        (lambda b, e: b.generate(e, ["hm"], 4, temperature=-1), "temperature must be a finite number"),
+        (lambda b, e: b.generate(e, ["hm"], 4, top_p=2), r"top_p must be in \(0, 1\]"),
+        (lambda b, e: b.generate(e, ["hm"], 4, max_new_tokens=2.5), "max_new_tokens must be a whole number"),
+        (lambda b, e: b.generate(e, ["hm"], 4, max_new_tokens=True), "max_new_tokens must be a whole number"),
+        (lambda b, e: b.generate(e, ["hm"], torch.tensor(True)), "m must be"),
+    ],
+)
+def test_impossible_calls_are_one_clear_error(tiny, pictures, call, rule):
+    with pytest.raises(MatryoshkaError, match=rule):
+        call(tiny, tiny.encode(pictures[:1]))
+
+
+def test_whole_numbers_of_other_kinds_are_numbers(tiny, pictures):
+    encoded = tiny.encode(pictures[:1])
+    assert tiny.generate(encoded, ["hm"], np.array(4))[0].m == 4
+    assert len(tiny.generate(encoded, ["hm"], 4, temperature=1)) == 1

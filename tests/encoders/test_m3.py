@@ -97,6 +97,9 @@ def test_errors_name_rule_and_value(connector):
         MatryoshkaPooling.from_state_dict(
             {"0.weight": torch.zeros(1, 1), "0.bias": torch.zeros(1), "2.weight": torch.zeros(1, 1)}
         )
+    weights = {f"{k}.{part}": torch.zeros(1, 1) for k in (0, 2, 4) for part in ("weight", "bias")}
+    with pytest.raises(BackboneError, match=r"unexpected \['4.bias', '4.weight'\]"):
+        MatryoshkaPooling.from_state_dict(weights)
     with pytest.raises(BackboneError, match="merge_type must be"):
         pack_tiles(torch.zeros(5, 4, 2), 1, (672, 672), "diagonal", torch.zeros(2), PINPOINTS)
     with pytest.raises(BackboneError, match="2 x 2 tiles and a thumbnail, was given: 4"):

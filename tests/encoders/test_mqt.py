@@ -60,6 +60,20 @@ def test_a_missing_weight_is_an_error_that_names_it(weights, golden, lost):
         MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))
 
 
+def test_a_misshapen_weight_is_an_error_that_names_it(weights, golden):
+    weights[PREFIX + "ln_q.bias"] = torch.zeros(3)
+    with pytest.raises(BackboneError, match=r"of another shape \['ln_q.bias'\]"):
+        MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))
+
+
+@torch.no_grad()
+def test_maps_first_built_under_autocast_serve_plain_calls(module, golden):
+    patches = torch.tensor(golden["features"])
+    with torch.autocast("cpu", torch.bfloat16):
+        module(patches, 16)
+    assert np.abs(module(patches, 16).numpy() - golden["tokens_16"]).max() < 2e-6
+
+
 def test_the_position_table_is_loaded_not_recomputed(weights, golden):
     weights[PREFIX + "pos_embed"] = weights[PREFIX + "pos_embed"] + 0.5 * torch.randn(16, 32)
     changed = MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from encoders import prefix
-from encoders.errors import BudgetError
+from encoders.errors import BackboneError, BudgetError, QuestionError
 from encoders.prefix import VisualPrefix
 from tests.conftest import CONNECTORS
 
@@ -51,7 +51,6 @@ def test_shared_scores_equal_independent_ones(make_tiny, pictures, questions, ki
     assert np.ptp(alone, axis=1).min() > 1e-2
 
 
-@torch.no_grad()
 def test_extending_equals_a_fresh_run(tiny, pictures, questions):
     encoded = tiny.encode(pictures)
     grown = VisualPrefix(tiny, encoded, 2)
@@ -65,7 +64,6 @@ def test_extending_equals_a_fresh_run(tiny, pictures, questions):
     assert [g.token_ids for g in grown.ask(questions)] == [g.token_ids for g in tiny.generate(encoded, questions, 1)]
 
 
-@torch.no_grad()
 def test_drafts_change_nothing_whatever_they_say(tiny, pictures, questions):
     encoded = tiny.encode(pictures)
     plain = tiny.generate(encoded, questions, 9)
@@ -86,7 +84,6 @@ def test_drafts_change_nothing_whatever_they_say(tiny, pictures, questions):
         assert cache.length == length
 
 
-@torch.no_grad()
 def test_right_drafts_save_the_decoding_steps(tiny, pictures, questions, monkeypatch):
     encoded = tiny.encode(pictures)
     right = [g.token_ids for g in tiny.generate(encoded, questions, 9)]
@@ -96,30 +93,72 @@ def test_right_drafts_save_the_decoding_steps(tiny, pictures, questions, monkeyp
 
 
 def test_cropping_up_and_extending_down_are_refused(tiny, pictures):
-    with torch.no_grad():
-        cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
+    cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
     with pytest.raises(BudgetError, match="at most its own m = 5, was: 9; use extend"):
         cache.crop(9)
     with pytest.raises(BudgetError, match="at least its own m = 5, was: 2; use crop"):
         cache.extend(2)
 
 
-def test_attention_that_looks_ahead_is_noticed_and_not_shared(make_tiny, pictures, questions, monkeypatch):
-    """Bidirectional attention among visual tokens (PaliGemma's, Gemma 3's) makes a cropped cache wrong."""
+@pytest.fixture
+def looking(make_tiny):
+    """A backbone whose prefill attends to all visual tokens at once, as PaliGemma's and Gemma 3's do."""
     backbone = make_tiny("mqt")
-    assert prefix.shares(backbone)
-    looking = make_tiny("mqt")
-    original = looking.language.model.forward
+    original = backbone.language.model.forward
 
-    def look_ahead(inputs_embeds=None, **options):
-        if inputs_embeds is not None and inputs_embeds.shape[1] > 1:
-            inputs_embeds = inputs_embeds + inputs_embeds.mean(dim=1, keepdim=True)
-        return original(inputs_embeds=inputs_embeds, **options)
+    def look_ahead(inputs_embeds=None, attention_mask=None, past_key_values=None, **options):
+        if inputs_embeds is not None and inputs_embeds.shape[1] > 1 and not past_key_values.get_seq_length():
+            batch, length, _ = inputs_embeds.shape
+            own = torch.ones(batch, length) if attention_mask is None else attention_mask
+            attention_mask = torch.where(own[:, None, None, :] > 0, 0.0, torch.finfo(torch.float32).min)
+            attention_mask = attention_mask.expand(batch, 1, length, length)
+        return original(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=past_key_values, **options
+        )
 
-    monkeypatch.setattr(looking.language.model, "forward", look_ahead)
+    backbone.language.model.forward = look_ahead
+    return backbone
+
+
+def test_attention_that_looks_ahead_is_noticed_and_not_shared(looking, pictures, questions):
     assert not prefix.shares(looking)
     encoded = looking.encode(pictures)
     same(looking.answer_ladder(encoded, questions), independent(looking, encoded, questions, looking.ladder))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_causal_attention_is_shared_in_every_dtype(make_tiny, dtype):
+    assert prefix.shares(make_tiny("mqt").to(dtype))
+    assert prefix.shares(make_tiny("sequential").to(dtype))
+
+
+@pytest.mark.parametrize("kind", ["m3", "average"])
+def test_extending_what_is_not_nested_prefills_afresh(make_tiny, pictures, questions, kind):
+    backbone = make_tiny(kind)
+    encoded = backbone.encode(pictures)
+    grown = VisualPrefix(backbone, encoded, 4)
+    for m in (16, 1):
+        (grown.extend if m == 16 else grown.crop)(m)
+        asked = grown.ask(questions)
+        assert [g.token_ids for g in asked] == [g.token_ids for g in backbone.generate(encoded, questions, m)]
+
+
+def test_a_cache_refuses_other_counts_and_other_pictures(tiny, make_tiny, pictures, questions):
+    cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
+    with pytest.raises(QuestionError, match="a cache of 4 pictures takes one question each, was: 1"):
+        cache.ask(questions[:1])
+    with pytest.raises(QuestionError, match="one answer each, was: 0"):
+        cache.score(questions, [])
+    with pytest.raises(BackboneError, match="encoded by the backbone that answers"):
+        VisualPrefix(make_tiny("mqt"), tiny.encode(pictures), 5)
+
+
+def test_one_projection_serves_the_whole_ladder_of_pooled_tokens(make_tiny, pictures, questions, monkeypatch):
+    backbone, calls = make_tiny("m3"), []
+    original = backbone.connector.projector.forward
+    monkeypatch.setattr(backbone.connector.projector, "forward", lambda x: calls.append(1) or original(x))
+    backbone.answer_ladder(backbone.encode(pictures), questions)
+    assert len(calls) == 1
 
 
 def test_pooled_tokens_are_never_shared(make_tiny):
