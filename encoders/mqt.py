@@ -21,6 +21,7 @@ from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError
 
 _PREFIX = "model.query_abstractor."
+_SHARPNESS = 2.4  # of start_local: the last query gives its own place most of its attention
 _NORM_EPS = 1e-6  # the published module's own; CLIP beside it uses 1e-5
 
 
@@ -37,6 +38,17 @@ def sincos_table(width: int, grid: int) -> Tensor:
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (grid, width / 2)
     columns, rows = axis[None].expand(grid, -1, -1), axis[:, None].expand(-1, grid, -1)
     return torch.cat([columns, rows], dim=-1).reshape(grid * grid, width).float()
+
+
+def _coarse_to_fine(grid: int) -> Tensor:
+    """Every place of a grid once, so ordered that each head of the order covers it evenly (farthest place first)."""
+    places = torch.cartesian_prod(torch.arange(grid), torch.arange(grid)).float()
+    order = [(grid // 2) * grid + grid // 2]
+    distance = torch.cdist(places, places[order]).squeeze(1)
+    for _ in range(grid * grid - 1):
+        order.append(int(distance.argmax()))
+        distance = torch.minimum(distance, torch.cdist(places, places[order[-1:]]).squeeze(1))
+    return torch.tensor(order)
 
 
 class MatryoshkaQueryTransformer(Connector):
@@ -71,6 +83,31 @@ class MatryoshkaQueryTransformer(Connector):
         nn.init.trunc_normal_(self.query, std=0.02)
         nn.init.trunc_normal_(self.attn.out_proj.weight, std=0.02)
         self._maps: tuple[int, Tensor] | None = None
+
+    @torch.no_grad()
+    def start_local(self) -> None:
+        """Start queries as local pools, coarse to fine, for training from scratch without a pretrained language model.
+
+        The published start attends almost evenly to all places; a small language model then learns the background and
+        nothing else (docs/log.md). Here every head compares places by their highest position frequencies, query i looks
+        at the i-th place of a coarse-to-fine order, and the earlier it comes the wider it looks. The mathematics is the
+        published one; only where training starts differs.
+        """
+        count, width, head = self.num_queries, self.query.shape[1], self.query.shape[1] // self.num_heads
+        quarter, pairs = width // 4, head // 4
+        picked = [base + k for base in (0, quarter, 2 * quarter, 3 * quarter) for k in range(pairs)]
+        select = torch.zeros(head, width)
+        select[torch.arange(4 * pairs), torch.tensor(picked)] = _SHARPNESS
+        for part in (0, width):  # rows of the packed projection: queries, then keys
+            self.attn.in_proj_weight[part : part + width] = select.repeat(self.num_heads, 1)
+        order = _coarse_to_fine(math.isqrt(count))
+        share = (torch.arange(count) / count).sqrt()[:, None]  # of its sharpness that a query keeps
+        idle = torch.zeros(width)
+        idle[quarter - 1], idle[2 * quarter + quarter - 1] = 1.0, -1.0  # lowest frequencies: the same everywhere
+        blunt = idle * (width / 2) ** 0.5 * (1 / share.clamp(min=0.05) ** 2 - 1).clamp(min=0).sqrt()
+        self.query.copy_(self.pos_embed[order] - self.pos_embed + blunt + 0.02 * torch.randn_like(self.query))
+        nn.init.xavier_uniform_(self.attn.out_proj.weight)
+        self._maps = None
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> MatryoshkaQueryTransformer:

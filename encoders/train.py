@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -42,6 +43,11 @@ def _attend(
     On a CPU torch's fused kernel is several times slower backwards, and an fp32 softmax costs a third of the step
     (docs/log.md); for training only.
     """
+    if attention_mask is None and getattr(module, "is_causal", False):
+        raise BackboneError("training attention builds no causal mask of its own, was: called without one; pass a mask")
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:  # grouped key-value heads
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     with torch.autocast(query.device.type, enabled=False):
         scores = (query * scaling) @ key.transpose(2, 3)
         if attention_mask is not None:
@@ -83,7 +89,7 @@ def train(
     Args:
         objective: a module; only its parameters with requires_grad are trained.
         batch_at: micro-batch number -> tensors. A function of the number alone, so a resumed run sees what an
-            uninterrupted one would have seen.
+            uninterrupted one would have seen; with several processes each takes its own numbers.
         recipe: steps and rates.
         folder: holds `checkpoint/` (latest state) and `metrics.jsonl`. Where it holds a checkpoint of the same recipe,
             training goes on from there.
@@ -105,7 +111,8 @@ def train(
             group["lr"] = recipe.rate(step)
         for part in range(recipe.accumulate):
             number = step * recipe.accumulate + part
-            batch = {name: value.to(accelerator.device) for name, value in batch_at(number).items()}
+            mine = number * accelerator.num_processes + accelerator.process_index
+            batch = {name: value.to(accelerator.device) for name, value in batch_at(mine).items()}
             with accelerator.accumulate(objective):
                 values = objective(step=number, **batch)
                 accelerator.backward(values["loss"])
@@ -139,22 +146,30 @@ def _log(folder: Path, row: Mapping[str, float]) -> None:
 
 
 def _save(accelerator: Accelerator, recipe: Recipe, folder: Path, step: int) -> None:
-    """Write the state beside the old one, then swap names: a kill leaves one whole checkpoint."""
+    """Write the state beside the old one, then swap names: a kill at any point leaves one whole checkpoint."""
     fresh, current, old = (folder / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
+    if accelerator.is_main_process:
+        shutil.rmtree(fresh, ignore_errors=True)
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(fresh))
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (fresh / "progress.json").write_text(json.dumps({"step": step, "recipe": asdict(recipe)}), encoding="utf-8")
-        if current.exists():
+        if current.exists():  # an old one beside it is what an earlier kill left
+            shutil.rmtree(old, ignore_errors=True)
             current.rename(old)
         fresh.rename(current)
-        _remove(old)
+        shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
 
 
-def _remove(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    if folder.exists():
-        folder.rmdir()
+def _forget_later_metrics(folder: Path, step: int) -> None:
+    """Drop rows that a killed run logged after its last checkpoint: they come again."""
+    path = folder / "metrics.jsonl"
+    if path.is_file():
+        rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= step]
+        path.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
 
 
 def _resume(accelerator: Accelerator, recipe: Recipe, folder: Path) -> int:
@@ -171,6 +186,8 @@ def _resume(accelerator: Accelerator, recipe: Recipe, folder: Path) -> int:
             f"give another folder than {folder.name!r} or the same recipe"
         )
     accelerator.load_state(str(folder / name))
+    if accelerator.is_main_process:
+        _forget_later_metrics(folder, int(progress["step"]))
     return int(progress["step"])
 
 

@@ -10,11 +10,12 @@ Knows scenes, objectives and files. The loop itself is `encoders.train`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
 from encoders import checkpoint
 from encoders.config import CLIP_MEAN, CLIP_STD, LlavaConfig
-from encoders.errors import DataError
+from encoders.errors import DataError, MatryoshkaError
 from encoders.llava import NestedLlava
+from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.train import TRAINING_ATTENTION, M3Objective, MqtObjective, PackedQuestions, Recipe, train
 from training_data.scenes import SIDE, STYLE_NAMES, crowded, questions, render, scene
 from training_data.scenes.marks import GRID, MARKS, PATCH, marks
@@ -63,18 +65,45 @@ def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int) 
     folder.mkdir(parents=True, exist_ok=True)
     done_file = folder / f"{kind}-drawn.json"
     done = json.loads(done_file.read_text()) if done_file.is_file() else 0
-    mode = "r+" if done else "w+"
-    images = open_memmap(folder / f"{kind}-images.npy", mode, np.uint8, (pictures, SIDE, SIDE, 3))
-    labels = open_memmap(folder / f"{kind}-marks.npy", mode, np.uint8, (pictures, len(MARKS), GRID * GRID))
+    images = _array(folder / f"{kind}-images.npy", (pictures, SIDE, SIDE, 3), done > 0)
+    labels = _array(folder / f"{kind}-marks.npy", (pictures, len(MARKS), GRID * GRID), done > 0)
     starts = range(done, pictures, _BLOCK)
     tasks = (delayed(_draw)(kind, start, min(start + _BLOCK, pictures)) for start in starts)
     blocks = Parallel(n_jobs=-1, return_as="generator")(tasks)
-    with (folder / "questions.jsonl").open("a" if done or kind == "crowds" else "w", encoding="utf-8") as file:
-        for start, (drawn, marked, asked) in tqdm(zip(starts, blocks, strict=True), total=len(starts), desc=kind):
-            images[start : start + len(drawn)], labels[start : start + len(drawn)] = drawn, marked
-            file.writelines(json.dumps(row) + "\n" for row in asked)
-            file.flush()
-            done_file.write_text(json.dumps(start + len(drawn)))
+    for start, (drawn, marked, asked) in tqdm(zip(starts, blocks, strict=True), total=len(starts), desc=kind):
+        images[start : start + len(drawn)], labels[start : start + len(drawn)] = drawn, marked
+        if kind == "scenes":
+            _append_rows(folder / "questions.jsonl", start, asked)
+        _write_whole(done_file, json.dumps(start + len(drawn)))
+
+
+def _array(path: Path, shape: tuple[int, ...], resume: bool) -> np.ndarray:
+    if not resume:
+        return open_memmap(path, "w+", np.uint8, shape)
+    array = open_memmap(path, "r+")
+    if array.shape != shape:
+        raise DataError(
+            f"a corpus goes on at its own size {len(array):,}, was asked for: {shape[0]:,}; use a new folder"
+        )
+    return array
+
+
+def _append_rows(path: Path, start: int, rows: list[list[tuple[str, str, str]]]) -> None:
+    """Write rows behind the first `start`; what a killed run wrote beyond them is dropped."""
+    if not start:
+        path.write_text("", encoding="utf-8")
+    with path.open("r+", encoding="utf-8") as file:
+        for _ in range(start):
+            file.readline()
+        file.seek(file.tell())
+        file.truncate()
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _draw(kind: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
@@ -202,7 +231,9 @@ def nano_config(name: str, connector: dict[str, object], ladder: tuple[int, ...]
 def nano_mqt(tokenizer: PreTrainedTokenizerFast) -> NestedLlava:
     """nano-mqt with fresh weights: 144 queries."""
     connector = {"type": "mqt", "num_queries": GRID * GRID, "num_heads": 8}
-    return NestedLlava(nano_config("nano-mqt", connector, MQT_LADDER), tokenizer)
+    backbone = NestedLlava(nano_config("nano-mqt", connector, MQT_LADDER), tokenizer)
+    cast(MatryoshkaQueryTransformer, backbone.connector).start_local()
+    return backbone
 
 
 def nano_m3(tokenizer: PreTrainedTokenizerFast) -> NestedLlava:
@@ -270,14 +301,15 @@ def train_vision(folder: Path, recipe: Recipe, batch_size: int) -> None:
 
 def load_tower(backbone: NestedLlava, folder: Path) -> None:
     """Put the trained tower into a backbone."""
-    tensors = load_file(folder / "vision" / "checkpoint" / "model.safetensors")
+    tensors = load_file(_finished(folder, "vision"))
     tower = {key.removeprefix("vision."): value for key, value in tensors.items() if key.startswith("vision.")}
     backbone.vision.load_state_dict(tower)
 
 
 def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
     """The frozen tower's patches of the whole corpus, (n, patches, width) float16, computed once."""
-    path, images = folder / "features.npy", np.load(folder / "scenes-images.npy", mmap_mode="r")
+    tower = hashlib.sha256(_finished(folder, "vision").read_bytes()).hexdigest()[:12]
+    path, images = folder / f"features-{tower}.npy", np.load(folder / "scenes-images.npy", mmap_mode="r")
     if path.is_file():
         return np.load(path, mmap_mode="r")
     fresh = folder / "features.new.npy"
@@ -287,7 +319,7 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
     for start in tqdm(range(0, len(images), 256), desc="features"):
         pixels = normalised(torch.from_numpy(images[start : start + 256]), mean, std)
         with torch.autocast(device_type, torch.bfloat16):
-            features[start : start + len(pixels)] = backbone.from_pixels(pixels).patches.float().numpy()
+            features[start : start + len(pixels)] = backbone.from_pixels(pixels).patches.float().cpu().numpy()
     features.flush()
     fresh.rename(path)
     return np.load(path, mmap_mode="r")
@@ -297,6 +329,9 @@ def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_si
     """Stage 2: connector and language model on the frozen tower's features."""
     features, packer = cache_features(backbone, folder), Packer(folder, backbone)
     printed = int(batch_size * _TEXT_SHARE)
+    if len(packer) != len(features):
+        raise DataError(f"a corpus needs one row of questions per picture, was: {len(packer):,} for {len(features):,}")
+    stock = backbone.language.config._attn_implementation
     backbone.language.set_attn_implementation(TRAINING_ATTENTION)
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
@@ -311,14 +346,38 @@ def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_si
         objective = MqtObjective(backbone.connector, backbone.language, list(backbone.prefix_ids), most)
     else:
         objective = M3Objective(backbone.connector, backbone.language, list(backbone.prefix_ids), backbone.ladder)
-    train(objective, batch_at, recipe, folder / backbone.name, backbone.name)
+    try:
+        train(objective, batch_at, recipe, folder / backbone.name, backbone.name)
+    finally:  # training attention builds no causal mask: a model must not be asked with it
+        backbone.language.set_attn_implementation(stock)
+        backbone.eval()
+
+
+def _finished(folder: Path, stage: str) -> Path:
+    """The weights of a stage that ran to its end.
+
+    Raises:
+        DataError: it never started, or stopped early.
+    """
+    checkpoint_folder = folder / stage / "checkpoint"
+    if not (checkpoint_folder / "progress.json").is_file():
+        raise DataError(f"this stage needs {stage} trained before, was: no checkpoint of it; run that stage first")
+    progress = json.loads((checkpoint_folder / "progress.json").read_text(encoding="utf-8"))
+    if progress["step"] < progress["recipe"]["steps"]:
+        raise DataError(
+            f"this stage needs {stage} finished, was: at step {progress['step']:,} of {progress['recipe']['steps']:,}; "
+            "run that stage again, it goes on"
+        )
+    return checkpoint_folder / "model.safetensors"
 
 
 def trained(name: str, folder: Path) -> NestedLlava:
-    """The backbone with the weights of its latest checkpoint."""
+    """The backbone with the weights of its finished training."""
+    if name not in ("nano-mqt", "nano-m3"):
+        raise DataError(f"a nano model must be nano-mqt or nano-m3, was: {name!r}")
     backbone = (nano_mqt if name == "nano-mqt" else nano_m3)(make_tokenizer(folder))
     load_tower(backbone, folder)
-    tensors = load_file(folder / name / "checkpoint" / "model.safetensors")
+    tensors = load_file(_finished(folder, name))
     missing, unexpected = backbone.load_state_dict(tensors, strict=False)
     missing = [key for key in missing if not key.startswith("vision.") and "lm_head" not in key]
     if missing or unexpected:
@@ -371,4 +430,7 @@ def m3(folder: Folder, steps: Steps = None, batch: int = 32) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except MatryoshkaError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -154,6 +154,15 @@ def test_gradients_reach_the_queries_in_training_and_after_inference(module):
     assert module.pos_embed.grad is None
 
 
+def test_a_local_start_looks_everywhere_first_and_closer_later():
+    module = MatryoshkaQueryTransformer(128, 64, 144, 8)
+    module.start_local()
+    maps = module.eval().attention(144).detach().mean(0)  # (144, 144)
+    reach = (1 / maps.square().sum(-1)).tolist()  # places a query attends to, effectively
+    assert reach[0] > 60 and reach[8] > reach[36] > reach[143]
+    assert len(set(maps[8:].argmax(-1).tolist())) == 136
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [

@@ -1,6 +1,8 @@
 """The training loop resumes as if never stopped; the objectives are the recipes they claim to be."""
 
 import json
+import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from encoders.errors import BackboneError
-from encoders.train import M3Objective, MqtObjective, Recipe, train
+from encoders.train import TRAINING_ATTENTION, M3Objective, MqtObjective, Recipe, train
 
 
 class Line(nn.Module):
@@ -46,6 +48,53 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     train(resumed, lambda number: seen.append(number) or batch_at(number), RECIPE, tmp_path / "killed")
     assert seen == list(range(20, 40))
     assert torch.allclose(resumed.layer.weight, whole.layer.weight, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "left", [("checkpoint", "checkpoint.old"), ("checkpoint.old",), ("checkpoint", "checkpoint.new")]
+)
+def test_a_kill_between_the_renames_is_survived(tmp_path, left):
+    """A kill while names are swapped leaves two folders; the next save died on the one that was in its way."""
+    train(Line(), batch_at, replace(RECIPE, steps=20), tmp_path)
+    whole = tmp_path / "checkpoint"
+    progress = json.loads((whole / "progress.json").read_text())
+    (whole / "progress.json").write_text(json.dumps(progress | {"recipe": asdict(RECIPE)}))
+    whole.rename(tmp_path / "kept")
+    for name in left:
+        shutil.copytree(tmp_path / "kept", tmp_path / name)
+    seen = []
+    train(Line(), lambda number: seen.append(number) or batch_at(number), RECIPE, tmp_path)
+    assert seen == list(range(20, 40))
+    rows = [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [10, 20, 30, 40]
+
+
+def test_a_resumed_run_logs_no_step_twice(tmp_path):
+    def dies_at_19(number):
+        if number == 19:
+            raise KeyboardInterrupt
+        return batch_at(number)
+
+    recipe = replace(RECIPE, log_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(), dies_at_19, recipe, tmp_path)
+    train(Line(), batch_at, recipe, tmp_path)
+    rows = [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, 41))
+
+
+def test_training_attention_equals_the_stock_one_and_refuses_to_look_ahead(tiny):
+    attend, ids = tiny.language.config._attn_implementation, torch.randint(3, 300, (2, 7))
+    mask = torch.full((7, 7), torch.finfo(torch.float32).min).triu(1)[None, None]
+    with torch.no_grad():
+        stock = tiny.language(ids).logits
+        try:
+            tiny.language.set_attn_implementation(TRAINING_ATTENTION)
+            assert torch.allclose(tiny.language(ids, attention_mask=mask).logits, stock, atol=1e-4)
+            with pytest.raises(BackboneError, match="builds no causal mask"):
+                tiny.language(ids)
+        finally:
+            tiny.language.set_attn_implementation(attend)
 
 
 def test_training_learns_and_writes_its_metrics(tmp_path):

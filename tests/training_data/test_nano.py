@@ -53,7 +53,7 @@ def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
 
 @pytest.mark.slow
 def test_every_stage_runs_and_resumes_at_toy_size(folder):
-    short = Recipe(steps=3, learning_rate=1e-3, warmup_steps=1, checkpoint_every=2, log_every=1)
+    short = Recipe(steps=3, learning_rate=1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
     nano.train_vision(folder, short, batch_size=6)
     tokenizer = nano.make_tokenizer(folder)
     mqt = nano.nano_mqt(tokenizer)
@@ -68,6 +68,30 @@ def test_every_stage_runs_and_resumes_at_toy_size(folder):
     assert len(again.generate(again.encode([picture]), ["what number is written"], 4)) == 1
     lines = (folder / "nano-mqt" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_a_corpus_that_was_killed_goes_on_with_every_question_at_its_picture(tmp_path, monkeypatch):
+    """A kill between writing questions and counting them once attached every later question to another picture."""
+    monkeypatch.setattr(nano, "_BLOCK", 4)
+    nano.draw_corpus(tmp_path, "scenes", 8)
+    whole = (tmp_path / "questions.jsonl").read_text()
+    (tmp_path / "scenes-drawn.json").write_text("4")
+    (tmp_path / "questions.jsonl").write_text(whole + whole.splitlines()[0][:30])
+    nano.draw_corpus(tmp_path, "scenes", 8)
+    assert (tmp_path / "questions.jsonl").read_text() == whole
+    (tmp_path / "scenes-drawn.json").write_text("4")
+    with pytest.raises(DataError, match="its own size 8, was asked for: 12"):
+        nano.draw_corpus(tmp_path, "scenes", 12)
+
+
+def test_a_stage_refuses_an_unfinished_one_below(tmp_path, folder):
+    with pytest.raises(DataError, match="needs vision trained before, was: no checkpoint"):
+        nano.load_tower(nano.nano_m3(nano.make_tokenizer(folder)), tmp_path)
+    (tmp_path / "vision" / "checkpoint").mkdir(parents=True)
+    progress = {"step": 5, "recipe": {"steps": 9}}
+    (tmp_path / "vision" / "checkpoint" / "progress.json").write_text(json.dumps(progress))
+    with pytest.raises(DataError, match="needs vision finished, was: at step 5 of 9"):
+        nano.load_tower(nano.nano_m3(nano.make_tokenizer(folder)), tmp_path)
 
 
 def test_training_without_a_corpus_says_how_to_draw_one(tmp_path):
