@@ -317,7 +317,7 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
     mean, std = torch.tensor(CLIP_MEAN) * 255, torch.tensor(CLIP_STD) * 255
     device_type = next(backbone.parameters()).device.type
     for start in tqdm(range(0, len(images), 256), desc="features"):
-        pixels = normalised(torch.from_numpy(images[start : start + 256]), mean, std)
+        pixels = normalised(torch.from_numpy(np.array(images[start : start + 256])), mean, std)
         with torch.autocast(device_type, torch.bfloat16):
             features[start : start + len(pixels)] = backbone.from_pixels(pixels).patches.float().cpu().numpy()
     features.flush()
