@@ -8,25 +8,25 @@ import torch
 
 from encoders.errors import DataError
 from encoders.train import Recipe
-from training_data import nano
+from training_data import corpus, nano
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("nano")
-    nano.draw_corpus(path, "scenes", 60)
-    nano.draw_corpus(path, "crowds", 12)
+    corpus.draw_corpus(path, "scenes", 60)
+    corpus.draw_corpus(path, "crowds", 12)
     return path
 
 
 def test_the_corpus_holds_pictures_marks_and_questions(folder):
     assert np.load(folder / "scenes-images.npy", mmap_mode="r").shape == (60, 96, 96, 3)
-    assert len(nano.read_questions(folder)) == 60
+    assert len(corpus.read_questions(folder)) == 60
     assert json.loads((folder / "scenes-drawn.json").read_text()) == 60
 
 
 def test_digits_and_capitals_stay_single_tokens_and_any_text_survives(folder):
-    tokenizer = nano.make_tokenizer(folder)
+    tokenizer = corpus.make_tokenizer(folder)
     assert len(tokenizer) <= 2000
     for text in ("48151623", "ZEBRA"):
         assert [tokenizer.decode([k]) for k in tokenizer(text).input_ids] == list(text)
@@ -37,14 +37,14 @@ def test_digits_and_capitals_stay_single_tokens_and_any_text_survives(folder):
 
 def test_a_nano_model_keeps_within_its_size_and_proportions(folder):
     for build in (nano.nano_mqt, nano.nano_m3):
-        backbone = build(nano.make_tokenizer(folder))
+        backbone = build(corpus.make_tokenizer(folder))
         assert sum(parameter.numel() for parameter in backbone.parameters()) <= 5_000_000
         cost = backbone.cost(backbone.ladder[-1], 12, 3)
         assert (cost.prefill_tflops + cost.decode_tflops) / cost.tflops > 0.75
 
 
 def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
-    packer = nano.Packer(folder, nano.nano_mqt(nano.make_tokenizer(folder)))
+    packer = corpus.Packer(folder, nano.nano_mqt(corpus.make_tokenizer(folder)))
     batch = packer.batch(np.arange(60), np.random.default_rng(0))
     assert all(tensor.shape == (60, 96) for tensor in batch.values())
     assert (batch["labels"] >= 0).sum(1).min() >= 2
@@ -55,7 +55,7 @@ def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
 def test_every_stage_runs_and_resumes_at_toy_size(folder):
     short = Recipe(steps=3, learning_rate=1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
     nano.train_vision(folder, short, batch_size=6)
-    tokenizer = nano.make_tokenizer(folder)
+    tokenizer = corpus.make_tokenizer(folder)
     mqt = nano.nano_mqt(tokenizer)
     nano.load_tower(mqt, folder)
     nano.train_language(mqt, folder, short, batch_size=4)
@@ -72,28 +72,28 @@ def test_every_stage_runs_and_resumes_at_toy_size(folder):
 
 def test_a_corpus_that_was_killed_goes_on_with_every_question_at_its_picture(tmp_path, monkeypatch):
     """A kill between writing questions and counting them once attached every later question to another picture."""
-    monkeypatch.setattr(nano, "_BLOCK", 4)
-    nano.draw_corpus(tmp_path, "scenes", 8)
+    monkeypatch.setattr(corpus, "_BLOCK", 4)
+    corpus.draw_corpus(tmp_path, "scenes", 8)
     whole = (tmp_path / "questions.jsonl").read_text()
     (tmp_path / "scenes-drawn.json").write_text("4")
     (tmp_path / "questions.jsonl").write_text(whole + whole.splitlines()[0][:30])
-    nano.draw_corpus(tmp_path, "scenes", 8)
+    corpus.draw_corpus(tmp_path, "scenes", 8)
     assert (tmp_path / "questions.jsonl").read_text() == whole
     (tmp_path / "scenes-drawn.json").write_text("4")
     with pytest.raises(DataError, match="its own size 8, was asked for: 12"):
-        nano.draw_corpus(tmp_path, "scenes", 12)
+        corpus.draw_corpus(tmp_path, "scenes", 12)
 
 
 def test_a_stage_refuses_an_unfinished_one_below(tmp_path, folder):
     with pytest.raises(DataError, match="needs vision trained before, was: no checkpoint"):
-        nano.load_tower(nano.nano_m3(nano.make_tokenizer(folder)), tmp_path)
+        nano.load_tower(nano.nano_m3(corpus.make_tokenizer(folder)), tmp_path)
     (tmp_path / "vision" / "checkpoint").mkdir(parents=True)
     progress = {"step": 5, "recipe": {"steps": 9}}
     (tmp_path / "vision" / "checkpoint" / "progress.json").write_text(json.dumps(progress))
     with pytest.raises(DataError, match="needs vision finished, was: at step 5 of 9"):
-        nano.load_tower(nano.nano_m3(nano.make_tokenizer(folder)), tmp_path)
+        nano.load_tower(nano.nano_m3(corpus.make_tokenizer(folder)), tmp_path)
 
 
 def test_training_without_a_corpus_says_how_to_draw_one(tmp_path):
     with pytest.raises(DataError, match=r"missing: questions.jsonl; run `python -m training_data.nano data` first"):
-        nano.make_tokenizer(tmp_path)
+        corpus.make_tokenizer(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training_data import nano, nano_card
+from training_data import corpus, nano, nano_card
 from training_data.scenes import examples
 
 
@@ -22,8 +22,8 @@ def test_the_blind_answerer_hits_about_the_prior():
 
 @pytest.mark.slow
 def test_a_card_reports_what_was_measured(tmp_path):
-    nano.draw_corpus(tmp_path, "scenes", 20)
-    backbone = nano.nano_m3(nano.make_tokenizer(tmp_path))
+    corpus.draw_corpus(tmp_path, "scenes", 20)
+    backbone = nano.nano_m3(corpus.make_tokenizer(tmp_path))
     measured = nano_card.measure(backbone, nano_card.BlindAnswerer(scenes=200), scenes=24)
     questions = list(examples(24, "a", "test")) + list(examples(24, "b", "test"))
     right = nano_card.right_at_every_m(backbone, questions, backbone.ladder)

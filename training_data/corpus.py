@@ -1,0 +1,172 @@
+"""The training corpus of the nano models: pictures, marks and questions, drawn once, packed batch by batch.
+
+Knows scenes, files and token ids. Knows no weights and no stages.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.lib.format import open_memmap
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from encoders import checkpoint
+from encoders.errors import DataError
+from encoders.llava import NestedLlava
+from training_data.scenes import SIDE, STYLE_NAMES, crowded, questions, render, scene
+from training_data.scenes.marks import GRID, MARKS, marks
+
+VOCABULARY = 512
+_BLOCK = 1_000  # pictures drawn by one task
+_PACK = 96  # tokens of questions in one training sequence
+_CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
+
+
+def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int) -> None:
+    """Draw both styles (even numbers a, odd b) into memory-mapped arrays; goes on where it was stopped.
+
+    Writes `<kind>-images.npy` (n, 96, 96, 3) and `<kind>-marks.npy` (n, marks, patches), both uint8, and for scenes
+    `questions.jsonl`, one row of [family, question, answer] per picture.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done_file = folder / f"{kind}-drawn.json"
+    done = json.loads(done_file.read_text()) if done_file.is_file() else 0
+    images = _array(folder / f"{kind}-images.npy", (pictures, SIDE, SIDE, 3), done > 0)
+    labels = _array(folder / f"{kind}-marks.npy", (pictures, len(MARKS), GRID * GRID), done > 0)
+    starts = range(done, pictures, _BLOCK)
+    tasks = (delayed(_draw)(kind, start, min(start + _BLOCK, pictures)) for start in starts)
+    blocks = Parallel(n_jobs=-1, return_as="generator")(tasks)
+    for start, (drawn, marked, asked) in tqdm(zip(starts, blocks, strict=True), total=len(starts), desc=kind):
+        images[start : start + len(drawn)], labels[start : start + len(drawn)] = drawn, marked
+        if kind == "scenes":
+            _append_rows(folder / "questions.jsonl", start, asked)
+        _write_whole(done_file, json.dumps(start + len(drawn)))
+
+
+def _array(path: Path, shape: tuple[int, ...], resume: bool) -> np.ndarray:
+    if not resume:
+        return open_memmap(path, "w+", np.uint8, shape)
+    array = open_memmap(path, "r+")
+    if array.shape != shape:
+        raise DataError(
+            f"a corpus goes on at its own size {len(array):,}, was asked for: {shape[0]:,}; use a new folder"
+        )
+    return array
+
+
+def _append_rows(path: Path, start: int, rows: list[list[tuple[str, str, str]]]) -> None:
+    """Write rows behind the first `start`; what a killed run wrote beyond them is dropped."""
+    if not start:
+        path.write_text("", encoding="utf-8")
+    with path.open("r+", encoding="utf-8") as file:
+        for _ in range(start):
+            file.readline()
+        file.seek(file.tell())
+        file.truncate()
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def _draw(kind: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
+    make = scene if kind == "scenes" else crowded
+    scenes = [make(k // 2, STYLE_NAMES[k % 2]) for k in range(start, stop)]
+    asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes] if kind == "scenes" else []
+    pictures = np.stack([np.asarray(render(facts)) for facts in scenes])
+    return pictures, np.stack([marks(facts) for facts in scenes]), asked
+
+
+def read_questions(folder: Path) -> list[list[tuple[str, str, str]]]:
+    """(family, question, answer) of every picture of the corpus."""
+    path = folder / "questions.jsonl"
+    if not path.is_file():
+        raise DataError(f"training needs a corpus, missing: {path.name}; run `python -m training_data.nano data` first")
+    with path.open(encoding="utf-8") as file:
+        return [[(family, text, answer) for family, text, answer in json.loads(line)] for line in file]
+
+
+def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 512 entries: any text has tokens. Digits and printed words stay single characters."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        corpus = [
+            text
+            for asked in read_questions(folder)[:20_000]
+            for family, question, answer in asked
+            for text in ((question + "\n",) if family == "word" else (question + "\n", answer))
+        ]
+        tokenizer = Tokenizer(models.BPE())
+        digits, letters = (
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        specials = ["<pad>", "<s>", "</s>"]
+        trainer = trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        )
+        tokenizer.train_from_iterator(corpus, trainer)
+        tokenizer.save(str(path))
+    return checkpoint.read_tokenizer(folder)
+
+
+class Packer:
+    """Cuts and packs questions of pictures into rows of equal length."""
+
+    def __init__(self, folder: Path, backbone: NestedLlava) -> None:
+        asked = read_questions(folder)
+        prompts, answers = _token_table(asked, backbone)
+        self._asked = [[(family, prompts[text], answers[answer]) for family, text, answer in row] for row in asked]
+        self.with_print = np.flatnonzero(
+            [any(family in ("number", "word", "sign") for family, _, _ in row) for row in asked]
+        )
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        """ids, block, place and labels, each (B, T), as `PackedQuestions.loss_at` takes them."""
+        shape = (len(rows), _PACK)
+        ids, place = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        block, labels = np.full(shape, -1, np.int64), np.full(shape, -100, np.int64)
+        for k, row in enumerate(rows):
+            used, seen = 0, dict.fromkeys(_CROWDED, 0)
+            for number, chosen in enumerate(rng.permutation(len(self._asked[row]))):
+                family, prompt, answer = self._asked[row][chosen]
+                if seen.get(family, 0) >= 2:
+                    continue
+                text = [*prompt, *answer]
+                stop = used + len(text) - 1  # the end token is predicted, never read
+                if stop > _PACK:
+                    break
+                if family in seen:
+                    seen[family] += 1
+                ids[k, used:stop], block[k, used:stop] = text[:-1], number
+                place[k, used:stop] = range(stop - used)
+                labels[k, used + len(prompt) - 1 : stop] = answer
+                used = stop
+        arrays = {"ids": ids, "block": block, "place": place, "labels": labels}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _token_table(
+    asked: list[list[tuple[str, str, str]]], backbone: NestedLlava
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Token ids of every distinct question (as prompted) and answer."""
+    texts = {question for row in asked for _, question, _ in row}
+    answers = {answer for row in asked for _, _, answer in row}
+    return {t: backbone.suffix_ids(t) for t in texts}, {a: backbone.answer_ids(a) for a in answers}
