@@ -37,6 +37,7 @@ class VisualPrefix:
         backbone.check_pictures(encoded)
         self._backbone, self._encoded = backbone, encoded
         self.m = backbone.check_m(m)
+        self._shared: bool | None = None  # asked when m first changes: the self-check itself builds prefixes
         self._fill()
 
     def _fill(self) -> None:
@@ -83,7 +84,9 @@ class VisualPrefix:
         before, self.m = self.m, m
         if m == before:
             return
-        if not shares(self._backbone):
+        if self._shared is None:
+            self._shared = shares(self._backbone)
+        if not self._shared:
             self._fill()
         elif m < before:
             self._drop(before - m)
