@@ -40,9 +40,9 @@ from training_data.scenes.marks import GRID, MARKS, PATCH
 MQT_LADDER = (1, 2, 4, 8, 16, 36, 64, 144)
 M3_LADDER = (1, 9, 36, 144)
 SCENES, CROWDS = 150_000, 70_000
-VISION = Recipe(steps=9_500, learning_rate=1.2e-3, warmup_steps=300)
-MQT = Recipe(steps=9_000, learning_rate=1.2e-3, warmup_steps=400)
-M3 = Recipe(steps=3_000, learning_rate=8e-4, warmup_steps=200)
+VISION = Recipe(steps=9_500, learning_rate=1.2e-3, matrix_rate=8e-3, warmup_steps=200, checkpoint_every=250)
+MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=200, checkpoint_every=250)
+M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
 _TEXT_SHARE = 0.5  # of each batch are pictures with print, which is slowest to learn
 _CHARACTER_WEIGHT = 2.0
@@ -129,14 +129,16 @@ def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 # ---- the stages
 
 
-def train_vision(folder: Path, recipe: Recipe, batch_size: int) -> None:
-    """Stage 1: the tower alone, three crowds to one scene."""
+def train_vision(folder: Path, recipe: Recipe, batch_size: int, start: Path | None = None) -> None:
+    """Stage 1: the tower alone, three crowds to two scenes (whose shapes and digits may be larger)."""
     torch.manual_seed(0)
     backbone = nano_mqt(make_tokenizer(folder))
+    if start is not None:
+        backbone.vision.load_state_dict(checkpoint.load(start).vision.state_dict())
     backbone.vision.set_attn_implementation(TRAINING_ATTENTION)
     sources = [
         (part, *(np.load(folder / f"{kind}-{what}.npy", mmap_mode="r") for what in ("images", "marks")))
-        for kind, part in (("crowds", batch_size * 3 // 4), ("scenes", batch_size - batch_size * 3 // 4))
+        for kind, part in (("crowds", batch_size * 3 // 5), ("scenes", batch_size - batch_size * 3 // 5))
     ]
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
@@ -240,7 +242,7 @@ app = typer.Typer(
     add_completion=False, help="Train the packaged models, stage by stage; each resumes where it stopped."
 )
 Folder = Annotated[Path, typer.Option(help="where corpus, checkpoints and metrics live")]
-Start = Annotated[Path | None, typer.Option(help="a model folder whose connector and language model to go on from")]
+Start = Annotated[Path | None, typer.Option(help="a model folder whose weights to go on from")]
 Steps = Annotated[int | None, typer.Option(help="optimiser steps; the recipe's own by default")]
 
 
@@ -265,9 +267,9 @@ def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS) -> None:
 
 
 @app.command()
-def vision(folder: Folder, steps: Steps = None, batch: int = 80) -> None:
+def vision(folder: Folder, steps: Steps = None, batch: int = 80, start: Start = None) -> None:
     """Teach the vision tower."""
-    train_vision(folder, _with_steps(VISION, steps), batch)
+    train_vision(folder, _with_steps(VISION, steps), batch, start)
 
 
 @app.command()

@@ -30,7 +30,7 @@ def batch_at(number):
     return {"x": x, "y": x @ torch.tensor([1.0, -2.0, 0.5])}
 
 
-RECIPE = Recipe(steps=40, learning_rate=0.1, warmup_steps=5, precision="no", checkpoint_every=10, log_every=10)
+RECIPE = Recipe(40, 0.1, 1.0, warmup_steps=5, precision="no", checkpoint_every=10, log_every=10)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
@@ -107,20 +107,20 @@ def test_training_learns_and_writes_its_metrics(tmp_path):
 
 def test_accumulated_parts_equal_one_large_batch(tmp_path):
     parts, large = Line(), Line()
-    train(parts, batch_at, Recipe(5, 0.1, 1, accumulate=2, precision="no"), tmp_path / "parts")
+    train(parts, batch_at, Recipe(5, 0.1, 0.1, warmup_steps=1, accumulate=2, precision="no"), tmp_path / "parts")
 
     def doubled(number):
         first, second = batch_at(2 * number), batch_at(2 * number + 1)
         return {key: torch.cat([first[key], second[key]]) for key in first}
 
-    train(large, doubled, Recipe(5, 0.1, 1, precision="no"), tmp_path / "large")
+    train(large, doubled, Recipe(5, 0.1, 0.1, warmup_steps=1, precision="no"), tmp_path / "large")
     assert torch.allclose(parts.layer.weight, large.layer.weight, atol=1e-5)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
-    train(Line(), batch_at, Recipe(5, 0.1, precision="no", checkpoint_every=5), tmp_path)
+    train(Line(), batch_at, Recipe(5, 0.1, 0.1, precision="no", checkpoint_every=5), tmp_path)
     with pytest.raises(BackboneError, match="only under its own recipe"):
-        train(Line(), batch_at, Recipe(9, 0.1, precision="no", checkpoint_every=5), tmp_path)
+        train(Line(), batch_at, Recipe(9, 0.1, 0.1, precision="no", checkpoint_every=5), tmp_path)
 
 
 def test_only_parameters_that_ask_for_it_are_trained(tmp_path):
@@ -131,10 +131,33 @@ def test_only_parameters_that_ask_for_it_are_trained(tmp_path):
     assert torch.equal(line.layer.bias, before)
 
 
-def test_the_rate_warms_up_and_falls_to_a_hundredth():
-    assert RECIPE.rate(0) == pytest.approx(0.02)
-    assert RECIPE.rate(5) == pytest.approx(0.1)
-    assert RECIPE.rate(40) == pytest.approx(0.001)
+def test_the_pace_warms_up_and_falls_to_a_hundredth():
+    assert RECIPE.pace(0) == pytest.approx(0.2)
+    assert RECIPE.pace(5) == pytest.approx(1)
+    assert RECIPE.pace(40) == pytest.approx(0.01)
+
+
+def test_each_optimiser_moves_its_own_parameters(tmp_path):
+    """Muon the hidden matrices, AdamW the embeddings, the output head and every vector."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.hidden, self.head = nn.Embedding(4, 6), nn.Linear(6, 6), nn.Linear(6, 1)
+
+        def forward(self, step, ids):
+            return {"loss": self.head(self.hidden(self.embed(ids)).relu()).square().mean()}
+
+    def moved(learning_rate, matrix_rate):
+        torch.manual_seed(0)
+        net = Net()
+        before = {name: value.clone() for name, value in net.named_parameters()}
+        recipe = Recipe(2, learning_rate, matrix_rate, warmup_steps=1, weight_decay=0.0, precision="no")
+        train(net, lambda _: {"ids": torch.arange(4)}, recipe, tmp_path / f"{learning_rate}-{matrix_rate}")
+        return {name for name, value in net.named_parameters() if not torch.equal(value, before[name])}
+
+    assert moved(0.0, 0.1) == {"hidden.weight"}
+    assert moved(0.1, 0.0) == {"embed.weight", "hidden.bias", "head.weight", "head.bias"}
 
 
 def packed(backbone, rows):

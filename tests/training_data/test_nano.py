@@ -53,7 +53,7 @@ def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
 
 @pytest.mark.slow
 def test_every_stage_runs_and_resumes_at_toy_size(folder):
-    short = Recipe(steps=3, learning_rate=1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
+    short = Recipe(3, 1e-3, 1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
     nano.train_vision(folder, short, batch_size=6)
     tokenizer = corpus.make_tokenizer(folder)
     mqt = nano.nano_mqt(tokenizer)
