@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders import llava
+from encoders.images import Preparation
 from encoders.loading import load
 from router import answer
 from training_data.scenes import examples
@@ -60,7 +61,7 @@ def main() -> None:
         backbone.connector.prepare = model.wrap(backbone.connector.prepare)
         backbone.connector.at = model.wrap(backbone.connector.at)
         backbone.language.forward = model.wrap(backbone.language.forward)
-        llava.open_image, llava.pixel_array = picture.wrap(llava.open_image), picture.wrap(llava.pixel_array)
+        llava.open_image, Preparation.__call__ = picture.wrap(llava.open_image), picture.wrap(Preparation.__call__)
         rows = []
         for image, question in work[:10] + work:
             model.seconds = picture.seconds = 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -153,17 +154,20 @@ def square(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     return canvas
 
 
-def pixel_array(
-    picture: Image.Image,
-    side: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    pad_colour: tuple[int, int, int],
-) -> np.ndarray:
-    """The vision tower's input, (3, side, side) float32: padded to a square, resized bicubically, normalised."""
-    fitted = square(picture, pad_colour)
-    if fitted.size != (side, side):
-        fitted = fitted.resize((side, side), Image.Resampling.BICUBIC)
-    scaled = np.asarray(fitted, dtype=np.float32) / 255
-    centred = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return centred.transpose(2, 0, 1)
+@dataclass(frozen=True)
+class Preparation:
+    """What a vision tower wants done to an RGB picture; picklable, so that worker processes can do it."""
+
+    side: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pad_colour: tuple[int, int, int]
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        """The tower's input, (3, side, side) float32: padded to a square, resized bicubically, normalised."""
+        fitted = square(picture, self.pad_colour)
+        if fitted.size != (self.side, self.side):
+            fitted = fitted.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        scaled = np.asarray(fitted, dtype=np.float32) / 255
+        centred = (scaled - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        return centred.transpose(2, 0, 1)

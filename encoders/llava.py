@@ -28,7 +28,7 @@ from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.decoding import Decoded, Decoding, decode
 from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError
-from encoders.images import ImageSource, open_image, pixel_array
+from encoders.images import ImageSource, Preparation, open_image
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.prompts import check_question, check_unicode, template
@@ -162,12 +162,16 @@ class NestedLlava(nn.Module):
             raise ImageError(
                 f"encode takes a list of at least one picture, was: {type(images).__name__}; write [picture]"
             )
+        return self.encode_prepared([self.preparation(open_image(image)) for image in images])
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to an RGB picture before the vision pass."""
         config = self.config
-        side = self.vision.config.image_size
-        arrays = [
-            pixel_array(open_image(image), side, config.image_mean, config.image_std, config.pad_colour)
-            for image in images
-        ]
+        return Preparation(self.vision.config.image_size, config.image_mean, config.image_std, config.pad_colour)
+
+    def encode_prepared(self, arrays: Sequence[np.ndarray]) -> LlavaImages:
+        """One vision pass over pictures that `preparation` was applied to, in whichever process."""
         return self.from_pixels(torch.from_numpy(np.stack(arrays)))
 
     @torch.inference_mode()
@@ -344,6 +348,25 @@ class NestedLlava(nn.Module):
         return prefix.answer_ladder(self, encoded, questions, wanted, max_new_tokens)
 
     @torch.inference_mode()
+    def measure_ladder(
+        self,
+        encoded: LlavaImages,
+        questions: Sequence[str],
+        answers: Sequence[Sequence[str]],
+        ladder: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> tuple[list[list[Generation]], list[np.ndarray]]:
+        """`answer_ladder`, and log-probabilities of any number of given answers to each question from the same passes.
+
+        Returns:
+            The generations, and per question (its answers, k) float64 of natural log-probabilities, end token included.
+        """
+        wanted = self._rungs(ladder)
+        self._spread(encoded, questions, wanted[0])
+        _check_answers(questions, answers)
+        return prefix.measure_ladder(self, encoded, questions, answers, wanted, max_new_tokens)
+
+    @torch.inference_mode()
     def score_ladder(
         self,
         encoded: LlavaImages,
@@ -393,13 +416,15 @@ class NestedLlava(nn.Module):
         device: torch.device = self.language.get_input_embeddings().weight.device
         return device
 
-    def cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
-        """One answer computed alone; ms from this machine's profile where one was measured, else None."""
+    def counted_cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
+        """One answer computed alone, counted from shapes; no time is predicted."""
         vision, language = self.vision_shape, self.language_shape
         connector = self.connector.flops(vision.patches, visual_tokens)
-        size = self.dtype.itemsize
-        counted = answer_cost(vision, connector, language, visual_tokens, text_tokens, new_tokens, size)
-        profile = self.profile
+        return answer_cost(vision, connector, language, visual_tokens, text_tokens, new_tokens, self.dtype.itemsize)
+
+    def cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
+        """`counted_cost` with ms from this machine's profile where one was measured, else None."""
+        counted, profile = self.counted_cost(visual_tokens, text_tokens, new_tokens), self.profile
         return counted if profile is None else replace(counted, ms=profile.ms(visual_tokens, text_tokens, new_tokens))
 
     @property
@@ -414,6 +439,6 @@ class NestedLlava(nn.Module):
         return LatencyProfile.find(*self.profile_key)
 
 
-def _check_answers(questions: Sequence[str], answers: Sequence[str]) -> None:
+def _check_answers(questions: Sequence[str], answers: Sequence[object]) -> None:
     if len(answers) != len(questions):
         raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(questions)}")

@@ -2,7 +2,8 @@
 
 Nested tokens stand before the question and attention is causal, so the cache of [prompt, v1..vm] is the same for every
 larger budget: it is cropped towards fewer tokens, extended towards more, and an answer at one m drafts the answer at
-the next. Token for token equal to independent runs. Knows caches and m. Chooses no m.
+the next. Given answers are scored in the pass that reads the question, and draft it too. Token for token equal to
+independent runs. Knows caches and m. Chooses no m.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2  # of the self-check, in float32 and in 16 bits
 _PADDING = 0
+_QUESTION, _NOBODY = -1, -2  # owners of places in a pass, beside the numbers of segments
 
 
 class VisualPrefix:
@@ -37,22 +39,12 @@ class VisualPrefix:
         backbone.check_pictures(encoded)
         self._backbone, self._encoded = backbone, encoded
         self.m = backbone.check_m(m)
-        self._shared: bool | None = None  # asked when m first changes: the self-check itself builds prefixes
-        self._fill()
-
-    def _fill(self) -> None:
-        backbone = self._backbone
-        self._cache = DynamicCache(config=backbone.language.config)
-        start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(self._encoded), device=backbone.device))
-        self._append(torch.cat([start, self._encoded.tokens(self.m)], dim=1))
+        self._cache = _prefill(backbone, encoded.tokens(self.m))
 
     @property
     def length(self) -> int:
         """Places in the cache."""
         return int(self._cache.get_seq_length())
-
-    def _append(self, embeds: Tensor) -> None:
-        self._backbone.language.model(inputs_embeds=embeds, past_key_values=self._cache, use_cache=True)
 
     def _drop(self, places: int) -> None:
         if places:
@@ -84,16 +76,14 @@ class VisualPrefix:
         before, self.m = self.m, m
         if m == before:
             return
-        if self._shared is None:
-            self._shared = shares(self._backbone)
-        if not self._shared:
-            self._fill()
+        if not shares(self._backbone):
+            self._cache = _prefill(self._backbone, self._encoded.tokens(m))
         elif m < before:
             self._drop(before - m)
         else:
-            self._append(self._encoded.tokens(m)[:, before:])
+            more = self._encoded.tokens(m)[:, before:]
+            self._backbone.language.model(inputs_embeds=more, past_key_values=self._cache, use_cache=True)
 
-    @torch.inference_mode()
     def ask(
         self, questions: Sequence[str], max_new_tokens: int | None = None, drafts: Sequence[Sequence[int]] | None = None
     ) -> list[Generation]:
@@ -102,113 +92,186 @@ class VisualPrefix:
         Drafted token ids are checked in the same pass as the question: where the model would have said the same, they
         cost no step of their own; where not, decoding goes on from the first difference.
         """
+        return self.measure(questions, [()] * len(questions), max_new_tokens, drafts)[0]
+
+    @torch.inference_mode()
+    def measure(
+        self,
+        questions: Sequence[str],
+        answers: Sequence[Sequence[str]],
+        max_new_tokens: int | None = None,
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> tuple[list[Generation], list[np.ndarray]]:
+        """`ask`, and the log-probability of any number of given answers to each question from the same pass.
+
+        Returns:
+            The generations, and per question a (number of its answers,) float64 of natural log-probabilities, end token
+            included.
+        """
         backbone = self._backbone
+        how = backbone.decoding(max_new_tokens)
         self._check_count("question", questions)
+        self._check_count("list of answers", answers)
         if drafts is not None:
             self._check_count("draft", drafts)
-        how = backbone.decoding(max_new_tokens)
         suffixes = [backbone.suffix_ids(question) for question in questions]
-        drafts = [list(draft)[: how.max_new_tokens] for draft in drafts] if drafts else [[] for _ in questions]
-        backbone.check_length(self.length + max(len(suffix) for suffix in suffixes) + how.max_new_tokens)
-        pass_ = _Pass(self.length, suffixes, drafts, backbone.device)
-        logprobs = self._logprobs(pass_)
-        answers = self._check(pass_, logprobs, how)
+        targets = [[backbone.answer_ids(answer) for answer in row] for row in answers]
+        segments = targets
+        if drafts is not None:
+            cut = [list(draft)[: how.max_new_tokens] for draft in drafts]
+            segments = [row if draft in row else [*row, draft] for row, draft in zip(targets, cut, strict=True)]
+        pass_, logprobs = self._read(suffixes, segments, how.max_new_tokens)
+        generated = self._check(pass_, logprobs, how)
         self._drop(pass_.ids.shape[1])
-        text_tokens = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
-        return [
-            backbone.generation(answer, self.m, tokens) for answer, tokens in zip(answers, text_tokens, strict=True)
-        ]
+        texts = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
+        generations = [backbone.generation(answer, self.m, text) for answer, text in zip(generated, texts, strict=True)]
+        return generations, pass_.scores(logprobs, [len(row) for row in targets])
 
     def _check_count(self, what: str, rows: Sequence[object]) -> None:
         if len(rows) != len(self._encoded):
             raise QuestionError(f"a cache of {len(self._encoded)} pictures takes one {what} each, was: {len(rows)}")
 
-    def _logprobs(self, pass_: _Pass) -> Tensor:
-        """Append a pass to the cache; log-probabilities from the last question token on, (B, drafted + 1, V)."""
-        language = self._backbone.language
+    def _read(
+        self, suffixes: Sequence[Sequence[int]], segments: Sequence[Segments], new_tokens: int
+    ) -> tuple[_Pass, Tensor]:
+        """Append questions with their segments to the cache; log-probabilities from each last question token on."""
+        backbone, language = self._backbone, self._backbone.language
+        longest = [max([new_tokens, *map(len, row)]) for row in segments]
+        backbone.check_length(self.length + max(len(s) + more for s, more in zip(suffixes, longest, strict=True)))
+        pass_ = _Pass(self.length, suffixes, segments, backbone.device)
         hidden = language.model(
-            inputs_embeds=self._backbone.embed(pass_.ids),
-            attention_mask=pass_.mask,
+            inputs_embeds=backbone.embed(pass_.ids),
+            attention_mask=pass_.mask(backbone.dtype),
             position_ids=pass_.positions,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
         logprobs: Tensor = language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
-        return logprobs
+        return pass_, logprobs
 
     def _check(self, pass_: _Pass, logprobs: Tensor, how: Decoding) -> list[Decoded]:
-        """Accept each draft up to its first difference, then decode what is still open."""
+        """Follow in each row the segment that the model itself would have said furthest, then decode what is open."""
         best = logprobs.max(dim=-1)
         choices, values = best.indices.tolist(), best.values.tolist()
-        answers, accepted = [], []
-        for row, draft in enumerate(pass_.drafts):
+        answers, kept = [], []
+        for row, segments in enumerate(pass_.segments):
+            paths = [pass_.path(row, k) for k in range(len(segments))]
+            agreed = [
+                _agreed([choices[row][place] for place in path], s) for path, s in zip(paths, segments, strict=True)
+            ]
+            chosen = max(range(len(segments)), key=lambda k: agreed[k], default=None)
             answer = Decoded()
             answer.start(logprobs[row, 0])
-            for column in range(len(draft) + 1):
-                answer.add(choices[row][column], values[row][column])
-                if how.ended(answer) or column == len(draft) or choices[row][column] != draft[column]:
+            for place in [0] if chosen is None else paths[chosen][: agreed[chosen] + 1]:
+                answer.add(choices[row][place], values[row][place])
+                if how.ended(answer):
                     break
             answers.append(answer)
-            accepted.append(len(answer.token_ids) - 1)
-        rows = [row for row, answer in enumerate(answers) if not how.ended(answer)]
-        if rows:
-            self._finish(pass_, rows, accepted, answers, how)
+            kept.append(chosen)
+        if rows := [row for row, answer in enumerate(answers) if not how.ended(answer)]:
+            self._finish(pass_, rows, kept, answers, how)
         return answers
 
     def _finish(
-        self, pass_: _Pass, rows: list[int], accepted: list[int], answers: list[Decoded], how: Decoding
+        self, pass_: _Pass, rows: list[int], kept: list[int | None], answers: list[Decoded], how: Decoding
     ) -> None:
-        """Decode the open rows on a copy of their part of the cache; rejected draft places are masked."""
+        """Decode the open rows on a copy of their part of the cache; all but what they agreed to is masked."""
         cache = DynamicCache([(layer.keys[rows], layer.values[rows]) for layer in self._cache.layers])
         device = self._backbone.device
-        mask = torch.ones(len(rows), self.length, dtype=torch.long, device=device)
-        if pass_.mask is not None:
-            mask = pass_.mask[rows]
-        start = mask.shape[1] - (pass_.ids.shape[1] - pass_.width)
-        for k, row in enumerate(rows):
-            mask[k, start + accepted[row] :] = 0
+        accepted = [len(answers[row].token_ids) - 1 for row in rows]
+        mask = torch.stack([pass_.seen(row, kept[row], count) for row, count in zip(rows, accepted, strict=True)])
         tokens = torch.tensor([answers[row].token_ids[-1] for row in rows], device=device)
-        place = torch.tensor([pass_.starts[row] + accepted[row] for row in rows], device=device)
-        choose = how.chooser(device)
-        resume(self._backbone.language, cache, tokens, mask, place, how, [answers[row] for row in rows], choose)
+        place = torch.tensor(
+            [pass_.starts[row] + count for row, count in zip(rows, accepted, strict=True)], device=device
+        )
+        language, open_answers = self._backbone.language, [answers[row] for row in rows]
+        resume(language, cache, tokens, mask.to(device), place, how, open_answers, how.chooser(device))
 
     @torch.inference_mode()
     def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
-        backbone = self._backbone
         self._check_count("question", questions)
         self._check_count("answer", answers)
-        suffixes = [backbone.suffix_ids(question) for question in questions]
-        targets = [backbone.answer_ids(answer) for answer in answers]
-        backbone.check_length(self.length + max(len(s) + len(t) for s, t in zip(suffixes, targets, strict=True)))
-        pass_ = _Pass(self.length, suffixes, targets, backbone.device)
-        logprobs = self._logprobs(pass_)
+        targets = [[self._backbone.answer_ids(answer)] for answer in answers]
+        pass_, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
         self._drop(pass_.ids.shape[1])
-        return np.array(
-            [float(logprobs[row, range(len(target)), target].double().sum()) for row, target in enumerate(targets)]
-        )
+        return np.concatenate(pass_.scores(logprobs, [1] * len(targets)))
+
+
+Segments = Sequence[Sequence[int]]
+
+
+def _agreed(choices: Sequence[int], segment: Sequence[int]) -> int:
+    """How many of a segment's tokens the model would have said, from the first on."""
+    for count, (choice, token) in enumerate(zip(choices, segment, strict=False)):
+        if choice != token:
+            return count
+    return len(segment)
 
 
 class _Pass:
-    """One forward over [question | draft]: questions padded on the left, drafts on the right, positions as if alone."""
+    """One forward over [question | segment | segment ...] behind a cache, everything at the positions it has alone.
+
+    Segments are given answers and drafts. Each sees the cache, the question and itself, never another segment.
+    Questions are padded on the left, rows on the right.
+    """
 
     def __init__(
-        self, length: int, suffixes: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]], device: torch.device
+        self, length: int, suffixes: Sequence[Sequence[int]], segments: Sequence[Segments], device: torch.device
     ) -> None:
+        self.length, self.segments = length, segments
         self.width = max(len(suffix) for suffix in suffixes)
-        self.drafts = drafts
         self.starts = [length + len(suffix) for suffix in suffixes]  # position of each answer's first token
-        drafted = max(len(draft) for draft in drafts)
-        rows, mask, positions = [], [], []
-        for suffix, draft in zip(suffixes, drafts, strict=True):
-            left, right = self.width - len(suffix), drafted - len(draft)
-            rows.append([_PADDING] * left + list(suffix) + list(draft) + [_PADDING] * right)
-            mask.append([1] * length + [0] * left + [1] * (len(suffix) + len(draft)) + [0] * right)
-            positions.append([length] * left + [length + k for k in range(len(suffix) + drafted)])
-        self.ids = torch.tensor(rows, device=device)
-        full = all(0 not in row for row in mask)
-        self.mask = None if full else torch.tensor(mask, device=device)
-        self.positions = torch.tensor(positions, device=device)
+        drafted = max(sum(map(len, row)) for row in segments)
+        shape = len(suffixes), self.width + drafted
+        ids, positions = np.full(shape, _PADDING), np.full(shape, length)
+        self._owner = np.full(shape, _NOBODY)  # the question, or the number of a segment
+        self._offsets: list[list[int]] = []
+        for row, suffix in enumerate(suffixes):
+            left = self.width - len(suffix)
+            ids[row, left : self.width], self._owner[row, left : self.width] = suffix, _QUESTION
+            positions[row, left : self.width] = length + np.arange(len(suffix))
+            self._offsets.append([])
+            at = self.width
+            for k, segment in enumerate(segments[row]):
+                stop = at + len(segment)
+                ids[row, at:stop], self._owner[row, at:stop] = segment, k
+                positions[row, at:stop] = self.starts[row] + np.arange(len(segment))
+                self._offsets[row].append(at - self.width)
+                at = stop
+        self.ids, self.positions = torch.tensor(ids, device=device), torch.tensor(positions, device=device)
+
+    def path(self, row: int, segment: int) -> list[int]:
+        """Where, counted from the last question token, each token of a segment is predicted, and the one behind it."""
+        start = self._offsets[row][segment]
+        return [0, *range(start + 1, start + len(self.segments[row][segment]) + 1)]
+
+    def scores(self, logprobs: Tensor, counts: Sequence[int]) -> list[np.ndarray]:
+        """Log-probabilities of the first `counts[row]` segments of each row."""
+        found = []
+        for row, count in enumerate(counts):
+            own = [logprobs[row, self.path(row, k)[:-1], self.segments[row][k]].double().sum() for k in range(count)]
+            found.append(np.array([float(value) for value in own]))
+        return found
+
+    def mask(self, dtype: torch.dtype) -> Tensor | None:
+        """Additive (B, 1, S, length + S); None where plain causal attention is the same."""
+        if not (self._owner == _NOBODY).any() and all(len(row) < 2 for row in self.segments):
+            return None
+        mine, its = self._owner[:, :, None], self._owner[:, None, :]
+        seen = ((its == mine) | (its == _QUESTION)) & (its != _NOBODY)
+        seen &= np.tri(self._owner.shape[1], dtype=bool)
+        whole = np.concatenate([np.ones((*seen.shape[:2], self.length), dtype=bool), seen], axis=2)
+        additive = torch.zeros(whole.shape, dtype=dtype).masked_fill_(torch.from_numpy(~whole), torch.finfo(dtype).min)
+        return additive[:, None].to(self.ids.device)
+
+    def seen(self, row: int, segment: int | None, count: int) -> Tensor:
+        """Which places of cache and pass, (length + S,) of 0 and 1, belong to `count` agreed tokens of a segment."""
+        own = self._owner[row] == _QUESTION
+        if segment is not None:
+            start = self.width + self._offsets[row][segment]
+            own[start : start + count] = True
+        return torch.from_numpy(np.concatenate([np.ones(self.length, dtype=np.int64), own.astype(np.int64)]))
 
 
 def answer_ladder(
@@ -219,18 +282,46 @@ def answer_ladder(
     max_new_tokens: int | None,
 ) -> list[list[Generation]]:
     """Greedy answers at every m of the ladder: one list per question, in the ladder's order."""
-    if not shares(backbone):
-        by_m = [backbone.generate(encoded, questions, m, max_new_tokens) for m in ladder]
-        return [list(row) for row in zip(*by_m, strict=True)]
-    order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
-    prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
-    found: dict[int, list[Generation]] = {}
-    drafts: list[tuple[int, ...]] | None = None
-    for k in order:
-        prefix.crop(ladder[k])
-        found[k] = prefix.ask(questions, max_new_tokens, drafts)
-        drafts = [generation.token_ids for generation in found[k]]
-    return [[found[k][row] for k in range(len(ladder))] for row in range(len(questions))]
+    return measure_ladder(backbone, encoded, questions, [()] * len(questions), ladder, max_new_tokens)[0]
+
+
+def measure_ladder(
+    backbone: NestedLlava,
+    encoded: LlavaImages,
+    questions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    ladder: Sequence[int],
+    max_new_tokens: int | None,
+) -> tuple[list[list[Generation]], list[np.ndarray]]:
+    """Greedy answers, and log-probabilities of given ones, at every m: (n lists of k, n of (answers, k) float64)."""
+    found: dict[int, tuple[list[Generation], list[np.ndarray]]] = {}
+    if causal(backbone):
+        order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
+        prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
+        drafts: list[tuple[int, ...]] | None = None
+        for k in order:
+            prefix.crop(ladder[k])
+            found[k] = prefix.measure(questions, answers, max_new_tokens, drafts)
+            drafts = [generation.token_ids for generation in found[k][0]]
+    else:
+        for k, m in enumerate(ladder):
+            generated = backbone.generate(encoded, questions, m, max_new_tokens)
+            found[k] = generated, _scored_alone(backbone, encoded, questions, answers, m)
+    rows, rungs = range(len(questions)), range(len(ladder))
+    scores = [np.stack([found[k][1][row] for k in rungs], axis=1) for row in rows]
+    return [[found[k][0][row] for k in rungs] for row in rows], scores
+
+
+def _scored_alone(
+    backbone: NestedLlava, encoded: LlavaImages, questions: Sequence[str], answers: Sequence[Sequence[str]], m: int
+) -> list[np.ndarray]:
+    pairs = [(row, answer) for row, own in enumerate(answers) for answer in own]
+    if not pairs:
+        return [np.empty(0) for _ in answers]
+    rows = [row for row, _ in pairs]
+    asked, said = [questions[row] for row in rows], [answer for _, answer in pairs]
+    scores = backbone.score(encoded.select(rows), asked, said, m)
+    return [scores[[k for k, owner in enumerate(rows) if owner == row]] for row in range(len(questions))]
 
 
 def score_ladder(
@@ -249,14 +340,16 @@ def score_ladder(
 
 
 def shares(backbone: NestedLlava) -> bool:
-    """Whether one prefill serves every m of this backbone.
+    """Whether one prefill serves every m of this backbone: tokens are prefix-nested and attention is causal."""
+    return backbone.connector.prefix_nested and causal(backbone)
 
-    Tokens must be prefix-nested; and a self-check, run once for given weights, compares on random patches the cache of
-    few tokens with the head of the cache of many: attention that looks ahead among visual tokens fails it, and work is
-    then not shared.
+
+def causal(backbone: NestedLlava) -> bool:
+    """Whether what stands first in a prompt is computed without what follows.
+
+    A self-check, run once for given weights, compares on random patches the cache of few tokens with the head of the
+    cache of many: attention that looks ahead among visual tokens fails it, and no cache is then gone on from.
     """
-    if not backbone.connector.prefix_nested:
-        return False
     version = backbone.weights_version
     if backbone.sharing is None or backbone.sharing[0] != version:
         backbone.sharing = version, _head_equals_fresh(backbone)
@@ -266,13 +359,21 @@ def shares(backbone: NestedLlava) -> bool:
 def _head_equals_fresh(backbone: NestedLlava) -> bool:
     """Relative to the largest key or value: rounding stays far below the tolerance, looking ahead far above."""
     noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator().manual_seed(0))
-    encoded = backbone.from_patches(noise.to(backbone.device, backbone.dtype))
-    many = max(backbone.ladder[-1], 2) if backbone.allows(2) else 1
-    few, all_of_it = VisualPrefix(backbone, encoded, 1), VisualPrefix(backbone, encoded, many)
-    tolerance = _TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE
-    pairs = zip(few._cache.layers, all_of_it._cache.layers, strict=True)
+    tokens = backbone.from_patches(noise.to(backbone.device, backbone.dtype)).tokens(backbone.ladder[-1])
+    few, many = _prefill(backbone, tokens[:, :1]), _prefill(backbone, tokens)
+    tolerance, length = _TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE, few.get_seq_length()
+    pairs = zip(few.layers, many.layers, strict=True)
     return all(
-        float((mine - its[:, :, : few.length]).abs().max() / its.abs().max()) < tolerance
+        float((mine - its[:, :, :length]).abs().max() / its.abs().max()) < tolerance
         for small, large in pairs
         for mine, its in ((small.keys, large.keys), (small.values, large.values))
     )
+
+
+@torch.inference_mode()
+def _prefill(backbone: NestedLlava, tokens: Tensor) -> DynamicCache:
+    """A cache of [text before the picture, visual tokens (n, m, D)]."""
+    cache = DynamicCache(config=backbone.language.config)
+    start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(tokens), device=backbone.device))
+    backbone.language.model(inputs_embeds=torch.cat([start, tokens], dim=1), past_key_values=cache, use_cache=True)
+    return cache

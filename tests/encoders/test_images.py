@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from encoders.errors import ImageError
-from encoders.images import MAX_PIXELS, open_image, pixel_array, square
+from encoders.images import MAX_PIXELS, Preparation, open_image, square
 
 
 def encoded(picture: Image.Image, format_: str = "PNG", **options) -> bytes:
@@ -160,7 +160,7 @@ def test_padding_centres_the_picture_on_the_stated_colour():
 
 @pytest.mark.parametrize("size", [(1, 1), (100_000, 1), (3, 5000)])
 def test_extreme_shapes_do_not_explode(size):
-    assert pixel_array(Image.new("RGB", size), 96, (0.5,) * 3, (0.5,) * 3, (0, 0, 0)).shape == (3, 96, 96)
+    assert Preparation(96, (0.5,) * 3, (0.5,) * 3, (0, 0, 0))(Image.new("RGB", size)).shape == (3, 96, 96)
 
 
 def test_preprocessing_equals_the_library_pipeline_of_llava():
@@ -173,4 +173,4 @@ def test_preprocessing_equals_the_library_pipeline_of_llava():
         do_pad=True, size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}, background_color=CLIP_PADDING
     )
     theirs = processor(picture, return_tensors="np")["pixel_values"][0]
-    assert np.abs(pixel_array(picture, 48, CLIP_MEAN, CLIP_STD, CLIP_PADDING) - theirs).max() < 1e-5
+    assert np.abs(Preparation(48, CLIP_MEAN, CLIP_STD, CLIP_PADDING)(picture) - theirs).max() < 1e-5

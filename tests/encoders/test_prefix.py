@@ -92,6 +92,40 @@ def test_right_drafts_save_the_decoding_steps(tiny, pictures, questions, monkeyp
     cache.ask(questions, drafts=right)
 
 
+@pytest.mark.parametrize("kind", ["mqt", "m3"])
+def test_answers_are_scored_in_the_pass_that_reads_the_question(make_tiny, pictures, questions, kind):
+    """Any number of given answers per question, beside a draft, each as if it stood alone."""
+    backbone = make_tiny(kind)
+    encoded = backbone.encode(pictures)
+    own = [g.text for g in backbone.generate(encoded, questions, backbone.ladder[-1])]
+    given = [[], ["red"], ["4711", own[2], "no"], ["no", "a blue circle"]]
+    generations, scores = backbone.measure_ladder(encoded, questions, given)
+    same(generations, independent(backbone, encoded, questions, backbone.ladder))
+    for row, answers in enumerate(given):
+        assert scores[row].shape == (len(answers), len(backbone.ladder))
+        for k, answer in enumerate(answers):
+            alone = backbone.score_ladder(encoded.select([row]), questions[row : row + 1], [answer])
+            assert np.allclose(scores[row][k], alone[0], atol=1e-4)
+
+
+def test_a_given_answer_that_is_right_saves_the_decoding_steps(tiny, pictures, questions, monkeypatch):
+    encoded = tiny.encode(pictures)
+    right = [g.token_ids for g in tiny.generate(encoded, questions, 9)]
+    spelled = {f"answer {row}": list(ids) for row, ids in enumerate(right)} | {"no": [7, 7, 2]}
+    monkeypatch.setattr(tiny, "answer_ids", spelled.__getitem__)
+    monkeypatch.setattr(prefix, "resume", lambda *_: pytest.fail("decoded what was given"))
+    generations, _ = VisualPrefix(tiny, encoded, 9).measure(questions, [["no", f"answer {row}"] for row in range(4)])
+    assert [g.token_ids for g in generations] == right
+
+
+def test_attention_that_looks_ahead_scores_answers_alone(looking, pictures, questions):
+    encoded = looking.encode(pictures)
+    generations, scores = looking.measure_ladder(encoded, questions, [["red"], [], ["no", "7"], ["x"]], (1, 9))
+    same(generations, independent(looking, encoded, questions, (1, 9)))
+    alone = looking.score(encoded.select([2, 2]), [questions[2]] * 2, ["no", "7"], 9)
+    assert np.allclose(scores[2][:, 1], alone) and scores[1].shape == (0, 2)
+
+
 def test_cropping_up_and_extending_down_are_refused(tiny, pictures):
     cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
     with pytest.raises(BudgetError, match="at most its own m = 5, was: 9; use extend"):
@@ -107,7 +141,8 @@ def looking(make_tiny):
     original = backbone.language.model.forward
 
     def look_ahead(inputs_embeds=None, attention_mask=None, past_key_values=None, **options):
-        if inputs_embeds is not None and inputs_embeds.shape[1] > 1 and not past_key_values.get_seq_length():
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if inputs_embeds is not None and inputs_embeds.shape[1] > 1 and not past:
             batch, length, _ = inputs_embeds.shape
             own = torch.ones(batch, length) if attention_mask is None else attention_mask
             attention_mask = torch.where(own[:, None, None, :] > 0, 0.0, torch.finfo(torch.float32).min)
@@ -155,6 +190,7 @@ def test_a_cache_refuses_other_counts_and_other_pictures(tiny, make_tiny, pictur
 
 def test_one_projection_serves_the_whole_ladder_of_pooled_tokens(make_tiny, pictures, questions, monkeypatch):
     backbone, calls = make_tiny("m3"), []
+    assert prefix.causal(backbone)  # the self-check, once for given weights, projects noise
     original = backbone.connector.projector.forward
     monkeypatch.setattr(backbone.connector.projector, "forward", lambda x: calls.append(1) or original(x))
     backbone.answer_ladder(backbone.encode(pictures), questions)

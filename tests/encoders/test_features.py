@@ -1,0 +1,90 @@
+"""Visual features: finite for any picture, the same in any company, and saying what they claim to say."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from encoders import pixels
+from encoders.features import feature_names, visual_features
+from encoders.images import open_image
+from encoders.pixels import NAMES, pixel_statistics
+
+STRANGE = [(1, 1), (1, 500), (500, 1), (2, 3), (7, 96), (96, 96), (1200, 900)]
+
+
+def value(picture, name):
+    return float(pixel_statistics(picture)[NAMES.index(name)])
+
+
+def noise(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", STRANGE)
+@pytest.mark.parametrize("make", [lambda w, h: Image.new("RGB", (w, h), (9, 80, 200)), noise])
+def test_statistics_are_finite_for_any_picture(size, make):
+    found = pixel_statistics(make(*size))
+    assert found.shape == (len(NAMES),) and found.dtype == np.float32 and np.isfinite(found).all()
+
+
+def test_a_plain_picture_has_no_edge_no_stripe_and_no_entropy():
+    plain = Image.new("RGB", (200, 100), (120, 120, 120))
+    zero = ("luminance_std", "luminance_entropy", "colour_entropy", "edges_1", "edges_4", "stripes_max", "busy_cells")
+    assert [value(plain, name) for name in zero] == pytest.approx([0] * len(zero), abs=1e-4)
+    assert value(plain, "log_aspect") == pytest.approx(np.log(2))
+    assert value(plain, "log_pixels") == pytest.approx(np.log(20_000))
+
+
+def test_noise_is_busier_than_a_ramp():
+    ramp = Image.fromarray(np.tile(np.linspace(0, 255, 96, dtype=np.uint8)[:, None], (1, 96))).convert("RGB")
+    for name in ("edges_1", "jpeg_bytes_per_pixel", "high_frequency_share", "busy_cells", "spectral_slope"):
+        assert value(noise(96, 96), name) > value(ramp, name), name
+
+
+def test_print_has_more_stripes_than_a_block_of_the_same_ink():
+    printed, block = (Image.new("RGB", (96, 96), "white") for _ in range(2))
+    for x in range(20, 60, 4):
+        ImageDraw.Draw(printed).rectangle((x, 40, x + 1, 56), fill="black")
+    ImageDraw.Draw(block).rectangle((20, 40, 39, 56), fill="black")
+    assert value(printed, "stripes_max") > 3 * value(block, "stripes_max")
+
+
+def test_the_copy_makes_sizes_compare():
+    small = noise(24, 24)
+    large = small.resize((240, 240), Image.Resampling.NEAREST)
+    assert value(large, "edges_4") == pytest.approx(value(small.resize((96, 96)), "edges_4"), abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["mqt", "m3", "average"])
+def test_features_of_a_picture_do_not_depend_on_its_company(make_tiny, kind, pictures):
+    backbone = make_tiny(kind)
+    statistics = [pixel_statistics(open_image(picture)) for picture in pictures]
+    together = visual_features(backbone, backbone.encode(pictures), statistics)
+    assert together.shape == (4, len(feature_names(backbone))) and together.dtype == np.float32
+    assert np.isfinite(together).all()
+    for row, picture in enumerate(pictures):
+        alone = visual_features(backbone, backbone.encode([picture]), statistics[row : row + 1])
+        assert np.allclose(alone[0], together[row], atol=1e-3)
+
+
+def test_bands_add_up_to_the_energy_of_all_tokens(make_tiny, pictures):
+    for kind, total in (("mqt", lambda t: t.square().sum(dim=(1, 2))), ("m3", lambda t: t.square().sum(-1).mean(-1))):
+        backbone = make_tiny(kind)
+        encoded = backbone.encode(pictures)
+        found = visual_features(backbone, encoded, [np.zeros(len(NAMES), np.float32)] * 4)
+        bands = np.exp(found[:, [name.startswith("band_") for name in feature_names(backbone)]])
+        with torch.inference_mode():
+            assert np.allclose(bands.sum(1), total(encoded.tokens(backbone.ladder[-1])), rtol=1e-4)
+
+
+def test_effective_rank_counts_directions(tiny):
+    count, width = tiny.patches_shape
+    one = torch.randn(1, count, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(width)
+    two = torch.zeros(1, count, width)
+    two[0, : count // 4, 0], two[0, count // 4 : count // 2, 0] = 1.0, -1.0
+    two[0, count // 2 : 3 * count // 4, 1], two[0, 3 * count // 4 :, 1] = 1.0, -1.0
+    column = feature_names(tiny).index("effective_rank")
+    zeros = [np.zeros(len(pixels.NAMES), np.float32)]
+    assert visual_features(tiny, tiny.from_patches(one), zeros)[0, column] == pytest.approx(1, abs=1e-3)
+    assert visual_features(tiny, tiny.from_patches(two), zeros)[0, column] == pytest.approx(2, abs=1e-3)
