@@ -92,23 +92,37 @@ def nano_m3(tokenizer: PreTrainedTokenizerFast) -> NestedLlava:
 
 
 class PatchMarks(nn.Module):
-    """Teaches a vision tower what stands in each patch: one linear head per mark, class 0 ("none") weighed down."""
+    """Teaches a vision tower what stands in each patch, and where the patch is: one linear head per mark.
+
+    Class 0 of a mark ("none") is weighed down. Row and column are asked too: a tower that is asked only what stands in
+    a patch forgets where it is, and no language model above it can then read a number from left to right (docs/log.md).
+    """
 
     mean: Tensor
     std: Tensor
+    places: Tensor
 
     def __init__(self, vision: CLIPVisionModel) -> None:
         super().__init__()
         width = vision.config.hidden_size
-        self.vision, self.norm, self.head = vision, nn.LayerNorm(width), nn.Linear(width, sum(MARKS.values()))
+        self.vision, self.norm, self.head = (
+            vision,
+            nn.LayerNorm(width),
+            nn.Linear(width, sum(MARKS.values()) + 2 * GRID),
+        )
+        side = torch.arange(GRID)
+        self.register_buffer("places", torch.stack([side.repeat_interleave(GRID), side.repeat(GRID)]), persistent=False)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD) * 255, persistent=False)
 
     def forward(self, step: int, pixels: Tensor, marks: Tensor) -> dict[str, Tensor]:
         """Pixels (B, side, side, 3) uint8, marks (B, marks, patches) uint8."""
         hidden = self.vision(pixel_values=normalised(pixels, self.mean, self.std)).last_hidden_state[:, 1:]
-        parts = self.head(self.norm(hidden)).float().split(list(MARKS.values()), dim=-1)
+        *parts, rows, columns = self.head(self.norm(hidden)).float().split([*MARKS.values(), GRID, GRID], dim=-1)
         loss, right = torch.zeros((), device=pixels.device), {}
+        for logits, truth in zip((rows, columns), self.places, strict=True):
+            loss = loss + functional.cross_entropy(logits.flatten(0, 1), truth.repeat(len(pixels)))
+        right["row"] = (rows.argmax(-1) == self.places[0]).float().mean()
         for number, (name, logits) in enumerate(zip(MARKS, parts, strict=True)):
             truth = marks[:, number].flatten().long()
             weight = torch.ones(logits.shape[-1], device=pixels.device)
