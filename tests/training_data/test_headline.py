@@ -1,0 +1,412 @@
+"""Headline figures from answer files, against figures worked out by hand; every trap of the published files."""
+
+import json
+
+import pytest
+
+from encoders.errors import DataError
+from training_data.headline import headline
+
+SUFFIX = "\nAnswer the question using a single word or phrase."
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def lines(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def near(figures):
+    return {key: near(value) if isinstance(value, dict) else pytest.approx(value) for key, value in figures.items()}
+
+
+# POPE ---------------------------------------------------------------------------------------------------------------
+
+OBJECTS = ["dog", "cat", "umbrella", "car"]
+TRUE = ["yes", "yes", "no", "no"]
+
+
+def pope(folder, spelling="image"):
+    """Four questions in each of two categories; labels in another order, one more than asked."""
+    for category in ("random", "popular"):
+        labels = [
+            {"question_id": k + 1, "image": "a.jpg", "text": f"Is there a {thing} in the {spelling}?", "label": label}
+            for k, (thing, label) in enumerate(zip(OBJECTS, TRUE, strict=True))
+        ]
+        extra = {"question_id": 9, "image": "a.jpg", "text": "Is there a bus in the image?", "label": "yes"}
+        write(folder / "coco" / f"coco_pope_{category}.json", lines(extra, *reversed(labels)))
+    asked = [
+        {
+            "question_id": 100 * n + k,
+            "image": "a.jpg",
+            "text": f"Is there a {thing} in the image?{SUFFIX}",
+            "category": category,
+        }
+        for n, category in enumerate(("random", "popular"))
+        for k, thing in enumerate(OBJECTS)
+    ]
+    write(folder / "llava_pope_test.jsonl", lines(*asked))
+
+
+def pope_answers(path, random=("Yes", "No", "Yes, a car.", "no"), popular=("Yes", "Yes", "No", "There is not")):
+    rows = [
+        {"question_id": 100 * n + k, "prompt": "?", "text": text}
+        for n, texts in enumerate((random, popular))
+        for k, text in enumerate(texts)
+    ]
+    return write(path, lines(*rows))
+
+
+POPE = {
+    "popular": {"accuracy": 100, "precision": 100, "recall": 100, "f1": 100, "yes_rate": 50},
+    "random": {"accuracy": 50, "precision": 50, "recall": 50, "f1": 50, "yes_rate": 50},
+    "mean": {"accuracy": 75, "f1": 75},
+}
+
+
+@pytest.mark.parametrize("spelling", ["image", "imange"])
+def test_pope_joins_by_question_and_not_by_order(tmp_path, spelling):
+    pope(tmp_path, spelling)
+    assert headline("pope", tmp_path, pope_answers(tmp_path / "answers.jsonl")) == near(POPE)
+
+
+def test_pope_counts_by_hand(tmp_path):
+    """random: yes, yes, yes, no against yes, yes, no, no: TP 2, FP 1, TN 1, FN 0."""
+    pope(tmp_path)
+    answers = pope_answers(tmp_path / "a.jsonl", random=("Yes", "Yes", "Maybe", "No"), popular=("No",) * 4)
+    figures = headline("pope", tmp_path, answers)
+    found = {"accuracy": 75, "precision": 200 / 3, "recall": 100, "f1": 80, "yes_rate": 75}
+    none = {"accuracy": 50, "precision": 0, "recall": 0, "f1": 0, "yes_rate": 0}
+    assert figures == near({"popular": none, "random": found, "mean": {"accuracy": 62.5, "f1": 40}})
+
+
+def test_pope_gives_the_figures_published_for_llava(tmp_path):
+    """LLaVA-1.5-7B, random: TP 1183, FP 31, TN 1379, FN 317; https://github.com/haotian-liu/LLaVA/issues/626"""
+    cells = [("yes", "Yes")] * 1183 + [("no", "Yes")] * 31 + [("no", "No")] * 1379 + [("yes", "No")] * 317
+    asked = [
+        {
+            "question_id": k,
+            "image": f"{k // 6}.jpg",
+            "text": f"Is there a thing{k % 6} in the image?",
+            "category": "random",
+        }
+        for k in range(len(cells))
+    ]
+    labels = [row | {"label": label} for row, (label, _) in zip(asked, cells, strict=True)]
+    extra = {"question_id": 9000, "image": "0.jpg", "text": "Is there a bus in the image?", "label": "no"}
+    write(tmp_path / "coco_pope_random.json", lines(*([extra] * 90), *labels))
+    write(tmp_path / "llava_pope_test.jsonl", lines(*(row | {"text": row["text"] + SUFFIX} for row in asked)))
+    answers = lines(*({"question_id": k, "prompt": "?", "text": text} for k, (_, text) in enumerate(cells)))
+    figures = headline("pope", tmp_path, write(tmp_path / "a.jsonl", answers))
+    accuracy, f1 = 88.04123711340206, 87.17759764185703
+    rest = {"precision": 97.44645799011532, "recall": 78.86666666666666, "yes_rate": 121400 / 2910}
+    assert figures == near(
+        {"random": {"accuracy": accuracy, "f1": f1} | rest, "mean": {"accuracy": accuracy, "f1": f1}}
+    )
+
+
+def test_pope_without_its_question_file_needs_a_category(tmp_path):
+    pope(tmp_path / "data")
+    (tmp_path / "data" / "llava_pope_test.jsonl").unlink()
+    for path in (tmp_path / "data" / "coco").iterdir():  # labels and answers of one count
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    rows = [{"question_id": k + 1, "text": text} for k, text in enumerate(["Yes", "No", "Yes", "no"])]
+    with pytest.raises(DataError, match=r"ids start anew in every label file.*add llava_pope_test\.jsonl"):
+        headline("pope", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows)))
+    both = [row | {"category": category} for category in ("random", "popular") for row in rows]
+    figures = headline("pope", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*both)))
+    assert figures == near({"popular": POPE["random"], "random": POPE["random"], "mean": {"accuracy": 50, "f1": 50}})
+    figures = headline("pope", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows)), split="random")
+    assert figures == near({"random": POPE["random"], "mean": {"accuracy": 50, "f1": 50}})
+
+
+ODD_ANSWERS = {
+    "missing": (lambda rows: rows[:-2], r"must have an answer, was: 2 of 8 without, such as 102, 103; answer them"),
+    "unknown": (lambda rows: [*rows, rows[0] | {"question_id": 7}], "answer must belong to a question, was: '7'"),
+    "twice": (lambda rows: [*rows, rows[0]], r"answered once \(also in line 1\), was: '0'"),
+    "no text": (lambda rows: [{"question_id": 0}, *rows[1:]], "must have the field 'prediction' or 'text' or 'answer'"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ODD_ANSWERS.values(), ids=ODD_ANSWERS.keys())
+def test_answers_that_do_not_fit_are_refused(tmp_path, change, message):
+    pope(tmp_path)
+    path = pope_answers(tmp_path / "a.jsonl")
+    rows = change([json.loads(line) for line in path.read_text().splitlines()])
+    with pytest.raises(DataError, match=message):
+        headline("pope", tmp_path, write(path, lines(*rows)))
+
+
+# MME ----------------------------------------------------------------------------------------------------------------
+
+MME = {  # OCR: three of four right, both questions of one picture of two
+    "perception": 75 + 50,
+    "cognition": 100 + 100,
+    "categories": {
+        "OCR": {"score": 125, "accuracy": 75, "accuracy_plus": 50},
+        "code_reasoning": {"score": 200, "accuracy": 100, "accuracy_plus": 100},
+    },
+}
+
+
+def test_mme_straight_from_its_result_folder(tmp_path):
+    """No header; a prediction may be long, hold tabs, and counts by its first four letters."""
+    first, second = "1.jpg\tRed?\tYes\tYes, it is\tred\n1.jpg\tBlue?\tNo\tNo.\n", "2.jpg\tRed?\tYes\tI think yes\n"
+    write(tmp_path / "OCR.txt", f"{first}{second}2.jpg\tBlue?\tNo\tno\n")
+    write(tmp_path / "code_reasoning.txt", "7.png\tC?\tno\tNope\n7.png\tPython?\tyes\tYES")
+    write(tmp_path / "notes.txt", "of no concern")
+    assert headline("mme", None, tmp_path) == near(MME)
+
+
+def test_mme_refuses_lines_and_pictures_that_cannot_be(tmp_path):
+    write(tmp_path / "OCR.txt", "1.jpg\tRed?\tYes\n")
+    with pytest.raises(DataError, match=r"OCR\.txt, line 1: a result must have four columns"):
+        headline("mme", None, tmp_path)
+    write(tmp_path / "OCR.txt", "1.jpg\tRed?\tYes\tYes\n2.jpg\tRed?\tYes\tYes\n")
+    with pytest.raises(DataError, match=r"OCR\.txt, line 1: every picture must have two answers, was: '1 for 1\.jpg'"):
+        headline("mme", None, tmp_path)
+    (tmp_path / "OCR.txt").unlink()
+    with pytest.raises(DataError, match=r"must hold existence\.txt or the like"):
+        headline("mme", None, tmp_path)
+    with pytest.raises(DataError, match="need its data folder"):
+        headline("mme", None, write(tmp_path / "a.jsonl", "{}"))
+
+
+def mme_release(folder):
+    request = "Please answer yes or no."
+    write(folder / "OCR" / "1.txt", f"Red?  {request}\tYes\nBlue?  {request}\tNo\n")
+    write(folder / "OCR" / "2.txt", f"Red? {request}\tYes\nBlue? {request}\tNo\n")
+    write(folder / "code_reasoning" / "questions_answers_YN" / "7.txt", f"C? {request}\tNo\nPython? {request}\tYes\n")
+    write(folder / "artwork" / "5.txt", f"Art? {request}\tYes\nOld? {request}\tYes\n")  # not answered: not counted
+
+
+MME_ANSWERS = [
+    ("code_reasoning/7.png", "Python?", "Yes"),  # the two in the other order
+    ("code_reasoning/7.png", "C?", "no"),
+    ("OCR/1.jpg", "Red?", "Yes"),
+    ("OCR/2.jpg", "Red? Please answer yes or no.", "yes"),  # apart from its partner
+    ("OCR/1.jpg", "Blue?", "No"),
+    ("OCR/2.jpg", "Blue?", "Well"),
+]
+
+
+def test_mme_from_llavas_answers_joins_on_picture_and_question(tmp_path):
+    mme_release(tmp_path / "data")
+    rows = [{"question_id": name, "prompt": asked + SUFFIX, "text": text} for name, asked, text in MME_ANSWERS]
+    assert headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows))) == near(MME)
+    with pytest.raises(DataError, match=r"must have an answer, was: 1 of 6 without, such as OCR/2#2"):
+        headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows[:-1])))
+    with pytest.raises(DataError, match=r"line 7: an answer must belong to one question.*was: 'OCR/1: red\?'"):
+        headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows, rows[2])))
+
+
+# ScienceQA ----------------------------------------------------------------------------------------------------------
+
+
+def scienceqa(folder):
+    """Four questions of the test split, two with a picture; the right choices are 0, 1, 2, 0."""
+    problems = {
+        str(k): {"question": "?", "choices": ["x", "y", "z"], "answer": answer, "image": image, "hint": ""}
+        for k, (answer, image) in enumerate([(0, "image.png"), (1, None), (2, "image.png"), (0, None), (1, None)])
+    }
+    write(folder / "problems.json", problems)
+    write(folder / "pid_splits.json", {"test": ["0", "1", "2", "3"], "val": ["4"]})
+
+
+def test_scienceqa_from_llavas_answers(tmp_path):
+    scienceqa(tmp_path)
+    texts = ["A", "B. y", "The answer is D.", "perhaps"]
+    rows = [{"question_id": str(k), "prompt": "?", "text": text} for k, text in enumerate(texts)]
+    figures = headline("scienceqa", tmp_path, write(tmp_path / "a.jsonl", lines(*rows)))
+    assert figures == near({"accuracy": 50, "image_accuracy": 50, "unparsed": 2})
+
+
+def test_scienceqa_counts_missing_answers_as_wrong_and_says_so(tmp_path):
+    """LLaVA's evaluator: the missing count in accuracy, but not among the questions with a picture."""
+    scienceqa(tmp_path)
+    rows = [{"question_id": k, "prompt": "?", "text": text} for k, text in enumerate("AB")]
+    figures = headline("scienceqa", tmp_path, write(tmp_path / "answers.json", lines(*rows)))
+    assert figures == near({"accuracy": 50, "image_accuracy": 100, "missing": 2})
+
+
+def test_scienceqa_takes_one_line_for_an_answer_not_for_a_document(tmp_path):
+    scienceqa(tmp_path)
+    path = write(tmp_path / "a.jsonl", lines({"question_id": "0", "prompt": "?", "text": "A"}))
+    assert headline("scienceqa", tmp_path, path) == near({"accuracy": 25, "image_accuracy": 100, "missing": 3})
+
+
+def test_scienceqa_from_its_results_json(tmp_path):
+    scienceqa(tmp_path)
+    results = {"acc": 75.0, "results": {"0": 0, "1": "1", "2": 2, "3": -1}, "outputs": {"0": "A"}}
+    for indent in (None, 2):
+        path = write(tmp_path / "results.json", json.dumps(results, indent=indent))
+        assert headline("scienceqa", tmp_path, path) == near({"accuracy": 75, "image_accuracy": 100, "unparsed": 1})
+    odd = [({"0": 0}, "must have an answer, was: 3 of 4"), ({"4": 0}, "must belong to a question, was: '4'")]
+    for chosen, message in [*odd, ({"0": 5}, "must be -1 or a number below 5, was: 5"), ({"0": "A"}, "whole number")]:
+        with pytest.raises(DataError, match=message):
+            headline("scienceqa", tmp_path, write(tmp_path / "results.json", {"results": chosen}))
+
+
+# Soft accuracy ------------------------------------------------------------------------------------------------------
+
+
+def test_textvqa_joins_on_picture_and_question_in_the_prompt(tmp_path):
+    gold = [["dakota"] * 2 + ["nikon"] * 8, ["5"] * 10, ["left"] * 10]
+    asked = [("p", "What brand?"), ("p", "how many?"), ("q", "what brand?")]
+    rows = [
+        {"image_id": image, "question": question, "question_id": 30 + k, "answers": gold[k]}
+        for k, (image, question) in enumerate(asked)
+    ]
+    write(tmp_path / "TextVQA_0.5.1_val.json", {"data": rows})
+    answers = [
+        {
+            "question_id": "p",
+            "prompt": "what brand?\nReference OCR token: DAKOTA, question" + SUFFIX,
+            "text": "Dakota.",
+        },
+        {"question_id": "p", "prompt": "Reference OCR token: 5\nHow many?" + SUFFIX, "text": "five"},
+        {"question_id": "q", "prompt": "What brand?" + SUFFIX, "text": "right"},
+    ]
+    path = write(tmp_path / "a.jsonl", lines(*answers))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 160 / 3, "n": 3, "unparsed": 0})
+    path = write(tmp_path / "a.jsonl", lines(*answers[:2]))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 80, "n": 2, "unparsed": 0, "missing": 1})
+    by_id = [
+        {"question_id": 30, "text": "nikon"},
+        {"question_id": 31, "text": "5"},
+        {"question_id": 32, "text": "left"},
+    ]
+    path = write(tmp_path / "a.jsonl", lines(*by_id))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 3, "unparsed": 0})
+    for more, message in [
+        (answers[0], "answered once, was: 'p what brand"),
+        ({"question_id": "r", "text": "x"}, "belong"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            headline("textvqa", tmp_path, write(tmp_path / "a.jsonl", lines(*answers, more)))
+
+
+def test_textvqa_questions_asked_twice_are_each_held_against_the_last(tmp_path):
+    rows = [
+        {"image_id": "p", "question": "what?", "question_id": k, "answers": [gold] * 10} for k, gold in enumerate("ab")
+    ]
+    write(tmp_path / "TextVQA_0.5.1_val.json", {"data": rows})
+    answer = {"question_id": "p", "prompt": "what?" + SUFFIX, "text": "b"}
+    path = write(tmp_path / "a.jsonl", lines(answer, answer))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 2, "unparsed": 0})
+
+
+def vqav2(folder):
+    gold = [["two"] * 10, ["bob 's"] * 10]
+    labels = [{"question_id": k, "answers": [{"answer": one} for one in gold[k]]} for k in range(2)]
+    asked = [{"question_id": k, "image_id": 1, "question": "?"} for k in range(2)]
+    write(folder / "v2_mscoco_val2014_annotations.json", {"annotations": labels})
+    write(folder / "v2_OpenEnded_mscoco_val2014_questions.json", {"questions": asked})
+
+
+def test_vqav2_prepares_llavas_answers_and_takes_a_servers_as_they_are(tmp_path):
+    """EvalAI's processor parts "bob's", which the evaluator itself does not; both say 2 for two, the gold says two."""
+    vqav2(tmp_path)
+    llava = write(
+        tmp_path / "merge.jsonl", lines(*({"question_id": k, "text": t} for k, t in enumerate(["two", "Bob's"])))
+    )
+    assert headline("vqav2", tmp_path, llava) == near({"accuracy": 50, "n": 2, "unparsed": 0})
+    sent = write(tmp_path / "sent.json", [{"question_id": 0, "answer": "two"}, {"question_id": 1, "answer": "bob's"}])
+    assert headline("vqav2", tmp_path, sent) == near({"accuracy": 0, "n": 2, "unparsed": 0})
+    with pytest.raises(DataError, match="must have an answer, was: 1 of 2 without, such as 1"):
+        headline("vqav2", tmp_path, write(tmp_path / "sent.json", [{"question_id": 0, "answer": "two"}]))
+
+
+def test_vizwiz_joins_on_the_picture(tmp_path):
+    gold = [{"answer": "unanswerable"}] * 7 + [{"answer": "can"}] * 3
+    write(tmp_path / "val.json", [{"image": "v.jpg", "question": "?", "answers": gold}])
+    answers = write(tmp_path / "answers.json", [{"image": "v.jpg", "answer": "can"}])
+    assert headline("vizwiz", tmp_path, answers) == near({"accuracy": 90, "n": 1, "unparsed": 0})
+
+
+# One answer per question --------------------------------------------------------------------------------------------
+
+
+def test_gqa_from_llavas_answers_and_from_predictions(tmp_path):
+    entries = {str(k): {"question": "?", "answer": "yes", "imageId": "n1", "isBalanced": k < 2} for k in range(3)}
+    write(tmp_path / "testdev_balanced_questions.json", entries)
+    llava = [{"question_id": str(k), "prompt": "?", "text": text} for k, text in enumerate(["Yes.", "no"])]
+    figures = headline("gqa", tmp_path, write(tmp_path / "merge.jsonl", lines(*llava)))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
+    told = [{"questionId": str(k), "prediction": text} for k, text in enumerate(["Yes.", "yes", "yes"])]
+    figures = headline("gqa", tmp_path, write(tmp_path / "told.json", told))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0, "unknown": 1})
+    with pytest.raises(DataError, match="must have an answer, was: 1 of 2"):
+        headline("gqa", tmp_path, write(tmp_path / "told.json", told[1:]))
+
+
+def test_docvqa_and_chartqa(tmp_path):
+    row = {"image": "documents/a.png", "question": "?", "answers": ["0.28"]}
+    write(tmp_path / "val_v1.0.json", {"data": [row | {"questionId": 5}, row | {"questionId": 6}]})
+    answers = [{"questionId": 5, "answer": "0.29"}, {"questionId": 6, "answer": "1"}]
+    figures = headline("docvqa", tmp_path, write(tmp_path / "told.json", answers))
+    assert figures == near({"anls": 37.5, "n": 2, "unparsed": 0})
+    for part in ("human", "augmented"):
+        write(tmp_path / "test" / f"test_{part}.json", [{"imgname": "1.png", "query": "?", "label": "100"}])
+    answers = [{"question_id": "human/1", "text": "104"}, {"question_id": "augmented/1", "text": "106"}]
+    figures = headline("chartqa", tmp_path, write(tmp_path / "a.jsonl", lines(*answers)))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
+
+
+# MMBench ------------------------------------------------------------------------------------------------------------
+
+
+def mmbench(folder, rotations=True):
+    """Two circles of two rotations each; the right letters are B, A and A, B."""
+    rows = ["index\tquestion\thint\tA\tB\tanswer\timage", "1\t?\tnan\tred\tblue\tB\tx", "2\t?\tnan\tbig\ttiny\tA\tx"]
+    turned = ["1000001\t?\tnan\tblue\tred\tA\tx", "1000002\t?\tnan\ttiny\tbig\tB\tx"]
+    write(folder / "mmbench_dev.tsv", "\n".join(rows + turned * rotations) + "\n")
+
+
+def test_mmbench_wins_a_question_with_all_its_rotations(tmp_path):
+    mmbench(tmp_path)
+    texts = {1: "B", 1000001: "A", 2: "A. big", 1000002: "who knows"}
+    answers = [{"question_id": index, "text": text} for index, text in texts.items()]
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers)))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 1})
+    letters = {"1": "B", "1000001": "A", "2": "A", "1000002": "B"}
+    figures = headline("mmbench", tmp_path, write(tmp_path / "letters.json", letters))
+    assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
+    with pytest.raises(DataError, match="must have an answer, was: 1 of 4 without, such as 1000002"):
+        headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers[:-1])))
+    with pytest.raises(DataError, match="answered once a round, was: '1'"):
+        headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers, answers[0])))
+
+
+def test_mmbench_reads_vlmevalkits_table_by_its_prediction(tmp_path):
+    mmbench(tmp_path, rotations=False)
+    table = "index\tquestion\tA\tB\tanswer\tprediction\n1\t?\tred\tblue\tB\tA\n2\t?\tbig\ttiny\tA\tbig\n"
+    figures = headline("mmbench", tmp_path / "", write(tmp_path / "out" / "predictions.csv", table.replace("\t", ",")))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
+
+
+def test_mmbench_rounds_turn_the_letters(tmp_path):
+    """In the second round of question 1, "A" stands for blue, the right choice B."""
+    mmbench(tmp_path, rotations=False)
+    answers = [
+        {"question_id": index, "round_id": turn, "text": text, "options": options, "option_char": letters}
+        for index, turn, text, options, letters in [
+            (1, 0, "B", ["red", "blue"], ["A", "B"]),
+            (1, 1, "A", ["blue", "red"], ["B", "A"]),
+            (2, 0, "A", ["big", "tiny"], ["A", "B"]),
+            (2, 1, "B", ["tiny", "big"], ["B", "A"]),
+        ]
+    ]
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers)))
+    assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
+    with pytest.raises(DataError, match="must have an answer, was: 1 of 2 without, such as 2"):
+        headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers[:-1])))
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"headline figures are known for chartqa, docvqa, .*was: 'llava'"):
+        headline("llava", tmp_path, tmp_path / "a.jsonl")

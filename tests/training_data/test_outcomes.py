@@ -1,0 +1,147 @@
+"""Outcomes: checked when built, frozen, split by picture, the same after every way of saving."""
+
+import numpy as np
+import pytest
+
+from encoders.errors import DataError
+from training_data.outcomes import Features, Outcomes
+
+
+def columns(n=60, **changed):
+    rng = np.random.default_rng(0)
+    return {
+        "id": [f"q{k}" for k in range(n)],
+        "group": [f"picture {k // 2}" for k in range(n)],
+        "dataset": ["one" if k % 3 else "two" for k in range(n)],
+        "question": [f'what is, "it" {k}' for k in range(n)],
+        "replicate": np.zeros(n, dtype=int),
+        "arms": ("1", "4", "16"),
+        "m": [1, 4, 16],
+        "score": rng.integers(0, 2, (n, 3)) * 0.5,
+        "cost": np.tile([1.0, 2.5, 7.0], (n, 1)),
+    } | changed
+
+
+def full(n=60):
+    rng = np.random.default_rng(1)
+    return Outcomes(
+        **columns(n),
+        gold_logprob=-rng.random((n, 3)),
+        confidence=-rng.random((n, 3)),
+        text=np.array([[f"a{k}", "ünd,so", ""] for k in range(n)], dtype=object),
+        features=Features(3, ("x", "y"), rng.normal(size=(n, 2))),
+        meta=[{"k": k} for k in range(n)],
+        backbone=("nano", "abc"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"score": np.full((60, 3), 1.5)}, r"scores must lie in \[0, 1\], was: 1.5 for id 'q0', arm '1'"),
+        ({"score": np.full((60, 3), np.nan)}, "score must hold no NaN"),
+        ({"score": np.zeros((60, 2))}, r"score must be \(examples, arms\)"),
+        ({"cost": np.zeros((60, 3))}, "costs must be positive"),
+        ({"cost": np.full((60, 3), np.inf)}, "costs must be positive"),
+        ({"group": ["g"] * 59}, "group must have one entry per example"),
+        ({"id": ["same"] * 60}, "was twice: 'same', replicate 0"),
+        ({"id": []}, "at least one example"),
+        ({"replicate": np.full(60, -1)}, "replicate must be"),
+        ({"replicate": np.zeros(60)}, "replicate must be"),
+        ({"arms": ("1", "1", "4")}, "arms of different names"),
+        ({"arms": ("1",)}, "two or more arms"),
+        ({"m": [4, 1, 16]}, "rising whole numbers"),
+        ({"m": [1.0, 4.0, 16.0]}, "rising whole numbers"),
+        ({"gold_logprob": np.full((60, 3), np.nan)}, "gold_logprob must hold no NaN"),
+        ({"meta": [{}]}, "meta must have one entry per example"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_by_name(changed, message):
+    with pytest.raises(DataError, match=message):
+        Outcomes(**columns(**changed))
+
+
+def test_features_must_be_finite_and_named():
+    with pytest.raises(DataError, match="column 'y'"):
+        Features(1, ("x", "y"), np.array([[1.0, np.nan]]))
+    with pytest.raises(DataError, match="one column per name"):
+        Features(1, ("x",), np.zeros((2, 2)))
+    with pytest.raises(DataError, match="features must have 60 rows"):
+        Outcomes(**columns(), features=Features(1, ("x",), np.zeros((2, 1))))
+
+
+def test_outcomes_are_frozen_and_keep_no_hold_on_the_callers_arrays():
+    score = np.zeros((60, 3))
+    outcomes = Outcomes(**columns(score=score))
+    score[:] = 1
+    assert outcomes.score.max() == 0
+    with pytest.raises(ValueError, match="read-only"):
+        outcomes.score[0, 0] = 1
+
+
+def test_a_split_parts_no_picture_and_does_not_depend_on_order_or_company():
+    outcomes = full(600)
+    parts = outcomes.split((0.5, 0.3, 0.2))
+    groups = [set(part.group.tolist()) for part in parts]
+    assert sum(len(part) for part in parts) == 600
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert len(parts[0]) == pytest.approx(300, abs=60)
+    mixed = outcomes.select(np.random.default_rng(0).permutation(600)[:400]).split((0.5, 0.3, 0.2))
+    for before, after in zip(parts, mixed, strict=True):
+        assert set(after.id.tolist()) <= set(before.id.tolist())
+    assert set(outcomes.split((0.5, 0.5), seed=1)[0].id.tolist()) != set(outcomes.split((0.5, 0.5))[0].id.tolist())
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.6), (-0.5, 1.5), (0.0, 1.0)])
+def test_shares_must_sum_to_one(shares):
+    with pytest.raises(DataError, match="shares must be"):
+        full().split(shares)
+
+
+def test_an_empty_part_is_refused():
+    with pytest.raises(DataError, match="every part of a split needs a group"):
+        full(2).split((0.5, 0.5))
+
+
+def test_select_takes_rows_of_everything():
+    outcomes = full()
+    some = outcomes.select([5, 3])
+    assert some.id.tolist() == ["q5", "q3"] and some.meta[0] == {"k": 5} and some.text[1, 0] == "a3"
+    assert np.array_equal(some.features.values, outcomes.features.values[[5, 3]])
+    assert outcomes.select(outcomes.dataset == "two").dataset.tolist() == ["two"] * 20
+
+
+def test_concat_undoes_a_split_and_refuses_what_differs():
+    outcomes = full()
+    first, second = outcomes.select(range(20)), outcomes.select(range(20, 60))
+    assert Outcomes.concat([first, second]).digest() == outcomes.digest()
+    with pytest.raises(DataError, match="the same arms"):
+        Outcomes.concat([first, Outcomes(**columns(arms=("1", "4", "17")))])
+    with pytest.raises(DataError, match="the same m"):
+        Outcomes.concat([Outcomes(**columns()), Outcomes(**columns(m=None, id=[f"z{k}" for k in range(60)]))])
+    with pytest.raises(DataError, match="features of one version"):
+        later = Outcomes(**columns(id=[f"z{k}" for k in range(60)]), features=Features(4, ("x",), np.zeros((60, 1))))
+        Outcomes.concat([Outcomes(**columns(), features=Features(3, ("x",), np.zeros((60, 1)))), later])
+
+
+@pytest.mark.parametrize("outcomes", [full(), Outcomes(**columns(m=None)), full().select([3, 1, 2])])
+def test_sqlite_gives_back_what_was_saved(tmp_path, outcomes):
+    assert Outcomes.load(outcomes.save(tmp_path / "o.sqlite")).digest() == outcomes.digest()
+    with pytest.raises(DataError, match="never overwritten"):
+        outcomes.save(tmp_path / "o.sqlite")
+
+
+def test_replicates_share_their_example(tmp_path):
+    twice = columns(4, id=["a", "b", "a", "b"], replicate=np.array([0, 0, 1, 1]))
+    outcomes = Outcomes(**twice)
+    assert Outcomes.load(outcomes.save(tmp_path / "o.sqlite")).digest() == outcomes.digest()
+    assert outcomes.originals().id.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_gives_back_scores_costs_and_texts(tmp_path, ending):
+    outcomes = full()
+    again = Outcomes.load(outcomes.save(tmp_path / f"o.{ending}"))
+    for name in ("id", "group", "dataset", "question", "score", "cost", "gold_logprob", "confidence", "m"):
+        assert np.array_equal(getattr(again, name), getattr(outcomes, name)), name
+    assert again.arms == outcomes.arms

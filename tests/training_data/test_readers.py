@@ -1,0 +1,409 @@
+"""Every reader opens its benchmark as published; each fixture holds a trap that the real files carry."""
+
+import base64
+import gzip
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from encoders.errors import DataError, ImageError
+from encoders.images import open_image
+from training_data.readers import BENCHMARKS, read, read_own
+from training_data.scores import METRICS
+
+SUFFIX = "\nAnswer the question using a single word or phrase."
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def lines(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def picture(path, colour="red"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), colour).save(path)
+    return path
+
+
+def encoded(colour, size=(8, 8)):
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def pope(folder):
+    """More labels than questions, ids that start anew, "imange" in a label, an array under .json."""
+    label = {"image": "a.jpg", "label": "yes", "question_id": 1, "text": "Is there an umbrella in the imange?"}
+    other = {"image": "a.jpg", "label": "no", "question_id": 2, "text": "Is there a dog in the image?"}
+    extra = {"image": "a.jpg", "label": "yes", "question_id": 3, "text": "Is there a dot in the image?"}
+    write(folder / "coco" / "coco_pope_random.json", lines(extra, label, other))
+    write(folder / "coco" / "coco_pope_popular.json", json.dumps([other], indent=1))
+    asked = [
+        {"question_id": 0, "image": "a.jpg", "text": "Is there a dog in the image?" + SUFFIX, "category": "random"},
+        {
+            "question_id": 1,
+            "image": "a.jpg",
+            "text": "Is there an umbrella in the image?" + SUFFIX,
+            "category": "random",
+        },
+        {"question_id": 2, "image": "a.jpg", "text": "Is there a dog in the image?" + SUFFIX, "category": "popular"},
+    ]
+    write(folder / "llava_pope_test.jsonl", lines(*asked))
+
+
+def mme(folder):
+    """Two questions per picture, both layouts, two spaces before the request, no header."""
+    base = folder / "MME_Benchmark_release_version"
+    request = "  Please answer yes or no."
+    write(base / "OCR" / "0001.txt", f"Is it red?{request}\tYes\nIs it blue?{request}\tNo\n")
+    write(base / "artwork" / "questions_answers_YN" / "7.txt", "Is it art? Please answer yes or no.\tNo\nOld?\tYes")
+    picture(base / "OCR" / "0001.png")
+    picture(base / "artwork" / "images" / "7.jpg")
+
+
+def problem(answer=1, image="image.png", **more):
+    return {"question": "Which?", "choices": ["x", "y"], "answer": answer, "hint": "", "image": image, **more}
+
+
+def scienceqa(folder):
+    write(folder / "pid_splits.json", {"test": ["4", "9"], "val": ["5"]})
+    write(folder / "problems.json", {"4": problem(split="test"), "5": problem(0), "9": problem(0, None, hint="Look.")})
+    picture(folder / "images" / "test" / "4" / "image.png")
+    picture(folder / "images" / "val" / "5" / "image.png")
+
+
+def vqav2(folder):
+    """Questions plain, annotations gzipped, one annotation more than questions."""
+    answers = [{"answer": "down", "answer_id": k} for k in range(10)]
+    labels = [{"question_id": k, "answers": answers, "answer_type": "other"} for k in (262148000, 99)]
+    asked = [{"image_id": 262148, "question": "Where?", "question_id": 262148000}]
+    write(folder / "v2_mscoco_val2014_annotations.json.gz", {"annotations": labels})
+    write(folder / "v2_OpenEnded_mscoco_val2014_questions.json", {"questions": asked})
+    picture(folder / "val2014" / "COCO_val2014_000000262148.jpg")
+
+
+def gqa(folder):
+    entry = {"question": "Is it overcast?", "answer": "no", "imageId": "n161313", "isBalanced": True}
+    write(
+        folder / "questions" / "testdev_balanced_questions.json", {"201": entry, "202": entry | {"isBalanced": False}}
+    )
+    picture(folder / "images" / "n161313.jpg")
+
+
+def textvqa(folder):
+    row = {"question": "what brand?", "image_id": "003a8", "question_id": 34602, "answers": ["dakota"] * 10}
+    write(folder / "TextVQA_0.5.1_val.json", {"dataset_name": "textvqa", "data": [row]})
+    picture(folder / "train_images" / "003a8.jpg")
+
+
+def vizwiz(folder):
+    answers = [{"answer": "", "answer_confidence": "no"}] + [{"answer": "unanswerable"}] * 9
+    write(folder / "val.json", [{"image": "VizWiz_val_0.jpg", "question": "Ok?", "answers": answers, "answerable": 0}])
+    picture(folder / "val" / "VizWiz_val_0.jpg")
+
+
+def chartqa(folder):
+    write(folder / "test" / "test_human.json", [{"imgname": "1.png", "query": "How many?", "label": "14"}])
+    write(folder / "test" / "test_augmented.json", [{"imgname": "1.png", "query": "Least?", "label": 3}])
+    picture(folder / "test" / "png" / "1.png")
+
+
+def docvqa(folder):
+    row = {"questionId": 49153, "question": "Value?", "image": "documents/p_81.png", "answers": ["0.28"]}
+    for name in ("val_v1.0.json", "val_v1.0_withQT.json"):  # both are handed out; the later one is taken
+        write(folder / name, {"data": [row]})
+    picture(folder / "documents" / "p_81.png")
+
+
+def mmbench(folder):
+    """A rotation whose picture is a reference, a hint, and pandas' "nan" for a choice that is not there."""
+    header = "index\tquestion\thint\tA\tB\tC\tanswer\timage\n"
+    first = f"241\tWhich?\tnan\tRepel\tAttract\tnan\tB\t{encoded('red')}\n"
+    write(folder / "mmbench_dev.tsv", f"{header}{first}1000241\tWhich?\tTwo poles.\tAttract\tRepel\t\tA\t241\n")
+
+
+def llava(folder):
+    row = {"question_id": 0, "image": "001.jpg", "text": "What is shown?", "category": "conv"}
+    write(folder / "questions.jsonl", lines(row))
+    picture(folder / "images" / "001.jpg")
+
+
+FIXTURES = {f.__name__: f for f in (chartqa, docvqa, gqa, llava, mmbench, mme, pope, scienceqa, textvqa, vizwiz, vqav2)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder within a larger one, so that paths could lead out of it."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_every_reader_opens_its_fixture(folder, name):
+    FIXTURES[name](folder)
+    picture(folder / "val2014" / "a.jpg")
+    reading = read(name, folder)
+    assert reading.examples and reading.bad == 0 and reading.messages == ()
+    for example in reading.examples:
+        assert open_image(example.picture()).size == ((8, 8) if name == "mmbench" else (4, 4))
+        assert example.question and example.group and example.metric in METRICS
+        assert example.answers or name == "llava"
+    assert len({example.id for example in reading.examples}) == len(reading.examples)
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_no_picture_need_be_there_to_score_answers(folder, name):
+    FIXTURES[name](folder)
+    asked = [example.question for example in read(name, folder, pictures=False).examples]
+    for path in [*folder.rglob("*.png"), *folder.rglob("*.jpg")]:
+        path.unlink()
+    assert [example.question for example in read(name, folder, pictures=False).examples] == asked
+    if name != "mmbench":  # whose pictures travel in the table
+        with pytest.raises(DataError, match=r"picture must lie in data, was: .*; fetch the pictures"):
+            read(name, folder)
+
+
+def test_pope_joins_on_picture_and_question_whatever_the_order(folder):
+    pope(folder)
+    found = {example.id: example for example in read("pope", folder, pictures=False).examples}
+    assert {name: example.answers for name, example in found.items()} == {"0": ("no",), "1": ("yes",), "2": ("no",)}
+    assert found["1"].meta["category"] == "random" and found["1"].question.endswith(SUFFIX)
+
+
+def test_pope_takes_a_typo_for_a_typo_only_where_it_is_one(folder):
+    """ "dog" and "dot" are two objects; a question whose label is not there is bad, not answered by a neighbour."""
+    pope(folder)
+    label = {"image": "a.jpg", "label": "yes", "question_id": 1, "text": "Is there a dot in the image?"}
+    write(folder / "coco" / "coco_pope_popular.json", lines(label))
+    with pytest.raises(DataError, match=r"line 3: every question of 'popular' must have a label.*Is there a dog"):
+        read("pope", folder, pictures=False)
+    reading = read("pope", folder, pictures=False, skip_bad=True)
+    assert (len(reading.examples), reading.bad) == (2, 1)
+
+
+def test_pope_gives_a_question_asked_twice_its_labels_in_turn(folder):
+    text = "Is there a dog in the image?"
+    labels = [
+        {"image": "a.jpg", "label": label, "question_id": k, "text": text} for k, label in enumerate(("yes", "no"))
+    ]
+    write(folder / "coco_pope_random.json", lines(*labels))
+    asked = [{"question_id": k, "image": "a.jpg", "text": text, "category": "random"} for k in (5, 6)]
+    write(folder / "llava_pope_test.jsonl", lines(*asked))
+    assert [one.answers for one in read("pope", folder, pictures=False).examples] == [("yes",), ("no",)]
+
+
+def test_pope_reads_label_files_alone(folder):
+    pope(folder)
+    (folder / "llava_pope_test.jsonl").unlink()
+    ids = [example.id for example in read("pope", folder, pictures=False).examples]
+    assert ids == ["popular/2", "random/3", "random/1", "random/2"]
+    assert [example.id for example in read("pope", folder, split="popular", pictures=False).examples] == ["popular/2"]
+
+
+def test_mme_has_two_questions_per_picture_in_either_layout(folder):
+    mme(folder)
+    found = read("mme", folder).examples
+    assert [(one.id, one.group, one.answers) for one in found] == [
+        ("artwork/7#1", "artwork/7", ("No",)),
+        ("artwork/7#2", "artwork/7", ("Yes",)),
+        ("OCR/0001#1", "OCR/0001", ("Yes",)),
+        ("OCR/0001#2", "OCR/0001", ("No",)),
+    ]
+
+
+def test_scienceqa_keeps_questions_without_a_picture_where_asked(folder):
+    scienceqa(folder)
+    [seen] = read("scienceqa", folder).examples
+    assert (seen.id, seen.answers, seen.choices, seen.question) == ("4", ("B",), ("x", "y"), "Which?\nA. x\nB. y")
+    _, unseen = read("scienceqa", folder, text_only=True).examples
+    assert unseen.image == () and unseen.pictures() == () and unseen.question == "Look.\nWhich?\nA. x\nB. y"
+    with pytest.raises(DataError, match="example '9' must have one picture to be asked for it, was: 0"):
+        unseen.picture()
+    assert read("scienceqa", folder, split="val").examples[0].answers == ("A",)
+
+
+def test_scienceqa_in_llavas_form_lacks_the_image_key(folder):
+    turns = [{"from": "human", "value": "<image>\nWhich?\nA. x\nB. y"}, {"from": "gpt", "value": "The answer is B."}]
+    rows = [{"id": "4", "image": "4/image.png", "conversations": turns}, {"id": "9", "conversations": turns}]
+    write(folder / "llava_test_CQM-A.json", json.dumps(rows, indent=2))
+    picture(folder / "images" / "test" / "4" / "image.png")
+    picture(folder / "images" / "val" / "4" / "image.png")  # the same name in another split
+    seen, unseen = read("scienceqa", folder, text_only=True).examples
+    assert seen.image == folder / "images" / "test" / "4" / "image.png" and unseen.image == ()
+    assert (seen.question, seen.answers, len(seen.choices)) == ("Which?\nA. x\nB. y", ("B",), 2)
+
+
+def test_mmbench_follows_references_and_groups_by_picture(folder):
+    mmbench(folder)
+    first, second = read("mmbench", folder).examples
+    assert first.group == second.group and first.picture().getpixel((0, 0)) == (255, 0, 0)
+    assert (first.question, first.choices) == ("Which?\nA. Repel\nB. Attract", ("Repel", "Attract"))
+    assert second.question.startswith("Two poles.\nWhich?")
+    assert first.meta["circle"] == second.meta["circle"] == 241
+
+
+def test_mmbench_pictures_are_decoded_in_memory_and_only_when_asked(folder):
+    mmbench(folder)
+    bad = (folder / "mmbench_dev.tsv").read_text().replace(encoded("red"), "no+base64!" * 20)
+    write(folder / "mmbench_dev.tsv", bad)
+    first, _ = read("mmbench", folder).examples
+    with pytest.raises(DataError, match="line 2: a picture must be base64"):
+        first.picture()
+    write(folder / "mmbench_dev.tsv", bad.replace("no+base64!" * 20, base64.b64encode(b"no picture " * 20).decode()))
+    with pytest.raises(ImageError, match="a picture file must be in a format"):
+        read("mmbench", folder).examples[0].picture()
+    assert [path.name for path in folder.iterdir()] == ["mmbench_dev.tsv"]
+
+
+def test_pope_refuses_a_category_without_labels(folder):
+    pope(folder)
+    (folder / "coco" / "coco_pope_popular.json").unlink()
+    with pytest.raises(DataError, match="line 3: every question of 'popular' must have a label"):
+        read("pope", folder, pictures=False)
+    assert len(read("pope", folder, split="random", pictures=False).examples) == 2
+
+
+def test_two_annotations_of_one_question_are_refused_or_counted(folder):
+    vqav2(folder)
+    path = folder / "v2_mscoco_val2014_annotations.json.gz"
+    labels = json.loads(gzip.decompress(path.read_bytes()))["annotations"]
+    write(path, {"annotations": [labels[0], *labels]})
+    with pytest.raises(DataError, match=r"row 2: the field 'question_id' must be its row's own \(also in row 1\)"):
+        read("vqav2", folder)
+    assert read("vqav2", folder, skip_bad=True).bad == 1
+
+
+def test_gqa_takes_the_balanced_questions(folder):
+    gqa(folder)
+    assert [example.id for example in read("gqa", folder).examples] == ["201"]
+
+
+def own_row(**changes):
+    return {"image": "a.jpg", "question": "How many?", "answer": "2"} | changes
+
+
+def test_own_questions_need_three_fields_and_take_eight(folder):
+    picture(folder / "a.jpg")
+    picture(folder / "b.jpg")
+    full = own_row(answers=["a", "A"], id=7, choices=["x", "y"], metric="gqa", group="pair", dataset="ages")
+    path = write(folder / "mine.jsonl", lines(own_row(), full | {"image": ["a.jpg", "b.jpg"]}))
+    plain, rich = read_own(path).examples
+    assert (plain.id, plain.group, plain.dataset, plain.metric) == ("1", "a.jpg", "mine", "exact")
+    assert plain.answers == ("2",) and plain.choices is None and plain.image == folder / "a.jpg"
+    assert (rich.id, rich.group, rich.dataset, rich.metric) == ("7", "pair", "ages", "gqa")
+    assert rich.answers == ("a", "A") and rich.choices == ("x", "y")
+    assert rich.pictures() == (folder / "a.jpg", folder / "b.jpg")
+
+
+def test_own_tables_part_answers_and_choices_by_bars(folder):
+    picture(folder / "a.jpg")
+    table = "image,question,answers,choices,metric\na.jpg,Which?,B,red|black,letter\na.jpg,How?,2|two,,\n"
+    first, second = read_own(write(folder / "mine.csv", table)).examples
+    assert (first.choices, first.answers, first.metric) == (("red", "black"), ("B",), "letter")
+    assert (second.choices, second.answers, second.id) == (None, ("2", "two"), "3")
+    assert read_own(write(folder / "mine.tsv", table.replace(",", "\t"))).examples[0].choices == ("red", "black")
+
+
+BAD_ROWS = {
+    "missing field": ({"answer": None}, "line 1: a row must have the field 'answers' or 'answer'"),
+    "number for text": ({"question": 3}, "'question' must be text and not blank, was: 3"),
+    "number for answer": ({"answer": 2}, "'answer' must be a text or a list of texts, was: 2"),
+    "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
+    "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),
+    "letter without choice": ({"metric": "letter", "answer": "C", "choices": ["x"]}, "must be the letter of a choice"),
+    "missing picture": ({"image": "b.jpg"}, r"mine\.jsonl, line 1: its picture must lie in data, was: 'b\.jpg'"),
+    "way out": ({"image": "../out.jpg"}, r"must stay within data, was: '\.\./out\.jpg'"),
+    "deep way out": ({"image": "x/../../out.jpg"}, "must stay within data"),
+    "absolute": ({"image": "/etc/passwd"}, "must stay within data, was: '/etc/passwd'"),
+    "backslashes": ({"image": "x\\..\\..\\out.jpg"}, "must stay within data"),
+    "drive": ({"image": "C:\\out.jpg"}, "must stay within data"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+def test_a_bad_row_is_refused_by_file_line_field_and_value_or_counted(folder, change, message):
+    picture(folder / "a.jpg")
+    picture(folder.parent / "out.jpg")
+    path = write(folder / "mine.jsonl", lines(own_row(**change), own_row()))
+    with pytest.raises(DataError, match=message):
+        read_own(path)
+    reading = read_own(path, skip_bad=True)
+    assert (len(reading.examples), reading.bad) == (1, 1)
+    with pytest.raises(DataError, match=message):
+        raise DataError(reading.messages[0])
+
+
+def test_a_reading_of_bad_rows_only_is_an_error(folder):
+    path = write(folder / "mine.jsonl", lines(own_row()))
+    with pytest.raises(DataError, match=r"at least one example, was: 1 bad rows, the first: mine\.jsonl, line 1"):
+        read_own(path, skip_bad=True)
+
+
+def test_files_missing_or_ambiguous_are_named(folder):
+    with pytest.raises(DataError, match=r"a benchmark must be one of chartqa, .*was: 'vqa'"):
+        read("vqa", folder)
+    with pytest.raises(DataError, match=r"is read from its folder, was: .*nowhere"):
+        read("gqa", folder / "nowhere")
+    with pytest.raises(DataError, match=r"a file 'TextVQA_0\.5\.1_val\.json' or .* must lie in data, was: none"):
+        read("textvqa", folder)
+    for home in ("one", "two"):
+        textvqa(folder / home)
+    with pytest.raises(DataError, match=r"was: one/TextVQA_0\.5\.1_val\.json, two/TextVQA_0\.5\.1_val\.json; name the"):
+        read("textvqa", folder)
+    with pytest.raises(DataError, match="must hold MME's subtask folders"):
+        read("mme", folder)
+
+
+def test_a_picture_with_two_homes_is_ambiguous(folder):
+    for home in ("one", "two"):
+        picture(folder / home / "a.jpg")
+    with pytest.raises(DataError, match="a picture must have one home in data, found 2: one, two"):
+        read_own(write(folder / "mine.jsonl", lines(own_row())))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "message"),
+    [
+        ("pope", "coco/coco_pope_random.json", '"yes"', '"maybe"', "line 1: the field 'label' must be 'yes' or 'no'"),
+        (
+            "mme",
+            "MME_Benchmark_release_version/OCR/0001.txt",
+            "\tNo",
+            " No",
+            r"0001\.txt, line 2: a line must be a question",
+        ),
+        (
+            "scienceqa",
+            "problems.json",
+            '"answer": 1',
+            '"answer": 2',
+            "entry '4': .*must number one of 2 choices from 0, was: 2",
+        ),
+        ("scienceqa", "pid_splits.json", '"9"', '"10"', "every id of 'test' must be in problems.json, was: '10'"),
+        ("vqav2", "v2_OpenEnded_mscoco_val2014_questions.json", "262148000", "5", "must have an annotation, was: '5'"),
+        ("mmbench", "mmbench_dev.tsv", "\t241\n", "\t242\n", "line 3: the field 'image' must be base64 or the index"),
+        (
+            "mmbench",
+            "mmbench_dev.tsv",
+            "\tnan\tB\t",
+            "\tnan\tC\t",
+            "must be one of the letters of its 2 choices, was: 'C'",
+        ),
+        ("textvqa", "TextVQA_0.5.1_val.json", '"what brand?"', "7", "row 1: the field 'question' must be text"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(folder, name, file, old, new, message):
+    FIXTURES[name](folder)
+    text = (folder / file).read_text()
+    assert old in text
+    write(folder / file, text.replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        read(name, folder, split="test" if name == "scienceqa" else None, pictures=name == "mmbench")

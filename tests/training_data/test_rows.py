@@ -1,0 +1,184 @@
+"""Rows are read whatever their file's name says, and refused by file, line, field and value."""
+
+import gzip
+import json
+import sys
+
+import pytest
+
+from encoders.errors import DataError
+from training_data.example import Example
+from training_data.rows import Row, Tally, is_document, read_document, read_entries, read_rows
+
+ROWS = [{"id": 1, "text": "one"}, {"id": "2", "text": "zwei é"}]
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n"
+
+
+def fields(path, key=None):
+    return [dict(row.fields) for row in read_rows(path, key=key)]
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.json.gz", "rows.jsonl.gz"])
+@pytest.mark.parametrize(
+    "text", [LINES, json.dumps(ROWS), json.dumps(ROWS, indent=2)], ids=["lines", "array", "indented"]
+)
+def test_json_and_json_lines_are_told_apart_by_looking(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert fields(path) == ROWS
+
+
+def test_a_gzip_without_its_suffix_and_a_byte_order_mark_are_fine(tmp_path):
+    (tmp_path / "zip.json").write_bytes(gzip.compress(LINES.encode()))
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + LINES.encode())
+    assert fields(tmp_path / "zip.json") == fields(tmp_path / "bom.json") == ROWS
+
+
+def test_rows_may_stand_under_a_key_or_be_the_values_of_an_object(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"data": ROWS, "version": 1}))
+    assert fields(path, "data") == ROWS
+    path.write_text(json.dumps({"4": ROWS[0], "7": ROWS[1]}, indent=1))
+    entries = list(read_entries(path, Tally()))
+    assert [entry.key for entry in entries] == ["4", "7"]
+    assert entries[1].text("text") == "zwei é"
+
+
+def test_a_line_separator_inside_a_text_does_not_part_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a\u2028b"}\n{"text": "c"}\n', encoding="utf-8")
+    assert [row.text("text") for row in read_rows(path)] == ["a\u2028b", "c"]
+
+
+def test_tables_keep_quoted_tabs_long_cells_and_empty_ones(tmp_path):
+    long = "x" * 300_000  # the csv module's own limit is 131,072
+    (tmp_path / "a.tsv").write_text(f'index\ttext\thint\n5\t"a\tb"\t\n6\t{long}\tyes\n')
+    first, second = read_rows(tmp_path / "a.tsv")
+    assert first.text("text") == "a\tb" and not first.has("hint") and first.integer("index") == 5
+    assert second.text("text") == long and second.place == "line 3"
+    (tmp_path / "a.csv").write_text('id,text\r\n1,"two\r\nlines"\r\n')
+    assert fields(tmp_path / "a.csv") == [{"id": "1", "text": "two\r\nlines"}]
+
+
+BROKEN = {
+    "torn line": (b'{"id": 1}\n{"id": 2, "te', r"bad\.jsonl, line 2: must be valid JSON .*was: .*id.*2"),
+    "torn array": (b'[{"id": 1},\n {"id"', r"bad\.jsonl, line 2: must be valid JSON"),
+    "encoding": ('{"id": "é"}'.encode("latin-1"), r"must be UTF-8, was: bad\.jsonl with b'\\xe9' at byte 8"),
+    "empty": (b" \n", r"must not be empty, was: bad\.jsonl"),
+    "no object": (b'{"id": 1}\n[1, 2]\n', r"bad\.jsonl, line 2: a row must be a JSON object, was: \[1, 2\]"),
+    "a number": (b"3", r"line 1: a row must be a JSON object, was: 3"),
+    "NaN": (b'{"id": NaN}', r"line 1: numbers must be finite \(was: NaN\)"),
+    "huge number": (b'{"id": ' + b"9" * 5000 + b"}", r"line 1: numbers must be finite"),
+    "deep": (b'{"id": ' + b"[" * 200_000, r"line 1: JSON may not be nested this deeply"),
+    "torn gzip": (gzip.compress(LINES.encode())[:-12], r"a gzip file must be whole, was: bad\.jsonl"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_damage_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_rows(tmp_path / "bad.jsonl"))
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be readable, was: none\.json \(No such file"):
+        list(read_rows(tmp_path / "none.json"))
+    with pytest.raises(DataError, match="must be readable"):
+        list(read_rows(tmp_path))
+
+
+TABLES = {
+    "short line": ("a,b\n1\n", r"bad\.csv, line 2: a line must have 2 cells like its header, was: '1 cells'"),
+    "open quote": ('a,b\n1,"x\n', r"bad\.csv, line 2: a table must be whole"),
+    "two columns of one name": ("a,a\n1,2\n", r"columns must have names, each its own, was: \['a', 'a'\]"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), TABLES.values(), ids=TABLES.keys())
+def test_damaged_tables_are_refused_by_line(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(read_rows(tmp_path / "bad.csv"))
+
+
+ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", 1], "none": None, "blank": " ", "b": True})
+
+
+@pytest.mark.parametrize(
+    ("take", "message"),
+    [
+        (lambda row: row.text("gone"), r"f\.json, line 3: a row must have the field 'gone', was: \"only 'n', 's'"),
+        (lambda row: row.text("none"), "must have the field 'none'"),
+        (lambda row: row.text("s"), "'s' must be text and not blank, was: 7"),
+        (lambda row: row.text("blank"), "'blank' must be text and not blank, was: ' '"),
+        (lambda row: row.integer("n"), r"'n' must be a whole number, was: 2\.5"),
+        (lambda row: row.integer("b"), "'b' must be a whole number, was: True"),
+        (lambda row: row.integer("t"), "'t' must be a whole number, was: 'x'"),
+        (lambda row: row.name("b"), "'b' must be text"),
+        (lambda row: row.texts("list"), r"'list' must be a text or a list of texts, was: \['a', 1\]"),
+        (lambda row: row.texts("s"), "'s' must be a text or a list of texts, was: 7"),
+        (lambda row: row.rows("list"), "'list' must be a list of objects"),
+        (lambda row: Row("f", "line 1", {"t": "\ud800"}).text("t"), "valid Unicode"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_with_its_value(take, message):
+    with pytest.raises(DataError, match=message):
+        take(ROW)
+
+
+def test_fields_are_taken_in_their_type():
+    row = Row("f", "line 1", {"id": 12, "digits": "-3", "one": "a", "many": ["a", "b"], "empty": ""})
+    assert (row.name("id"), row.integer("digits"), row.texts("one")) == ("12", -3, ("a",))
+    assert (row.texts("answers", "many"), row.text("empty", empty=True)) == (("a", "b"), "")
+    assert row.optional("gone") is None
+
+
+def example(row):
+    return Example(row.name("id"), "p.png", row.text("text"), ("a",), "p", "d")
+
+
+def test_bad_rows_are_counted_where_asked_and_the_first_messages_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    bad = "".join(f'{{"id": {k}}}\n' for k in range(20))
+    path.write_text('{"id": 90, "text": "x"}\n{"id"\n' + bad + '{"id": 90, "text": "again"}\n')
+    tally = Tally(skip_bad=True)
+    examples = list(tally.each(read_rows(path, tally), example))
+    assert [one.question for one in examples] == ["x"]
+    assert tally.bad == 22 and len(tally.messages) == 10
+    assert "line 2: must be valid JSON" in tally.messages[0]
+    assert "line 3: a row must have the field 'text'" in tally.messages[1]
+
+
+def test_two_rows_of_one_id_are_refused_with_both_places(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 7, "text": "x"}\n{"id": "7", "text": "y"}\n')
+    with pytest.raises(
+        DataError, match=r"a\.jsonl, line 2: an id may be given once \(first in a\.jsonl, line 1\), was: '7'"
+    ):
+        list(Tally().each(read_rows(tmp_path / "a.jsonl"), example))
+
+
+def test_a_document_is_told_from_lines(tmp_path):
+    path = tmp_path / "a.json"
+    for text, one in [('{"a": 1}', True), ('{\n "a": 1\n}', True), ('{"a": 1}\n{"a": 2}\n', False), ("[1]", False)]:
+        path.write_text(text)
+        assert is_document(path) is one
+    with pytest.raises(DataError, match=r"a\.json must hold one JSON object, was: \[1\]"):
+        read_document(path)
+
+
+def test_parquet_gives_plain_values_and_says_what_to_install(tmp_path, monkeypatch):
+    import pandas
+
+    table = pandas.DataFrame({"id": ["a", "b"], "n": [1, 2], "x": [0.1 + 0.2, None], "many": [["p", "q"], ["r"]]})
+    table.to_parquet(tmp_path / "a.parquet")
+    assert fields(tmp_path / "a.parquet") == [
+        {"id": "a", "n": 1, "x": 0.1 + 0.2, "many": ["p", "q"]},
+        {"id": "b", "n": 2, "x": None, "many": ["r"]},
+    ]
+    (tmp_path / "torn.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"must be whole, was: torn\.parquet"):
+        fields(tmp_path / "torn.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="run `pip install pyarrow`"):
+        fields(tmp_path / "a.parquet")

@@ -1,0 +1,172 @@
+"""The outcomes file: whole batches after any kill, one writer, and no mixing of what does not belong together."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from encoders.errors import DataError
+from training_data import store
+from training_data.store import Store
+
+MANIFEST = {"arms": ["1", "4"], "m": [1, 4], "unit": "tflops", "backbone": None, "features": None, "data": "abc"}
+
+
+def rows(numbers):
+    examples = [
+        {"number": n, "replicate": 0, "id": f"q{n}", "group": "g", "dataset": "d", "question": "?", "meta": None}
+        for n in numbers
+    ]
+    measured = [
+        {"number": n, "replicate": 0, "arm": arm, "score": 0.5, "cost": 1.0 + arm} for n in numbers for arm in (0, 1)
+    ]
+    return examples, measured
+
+
+def test_an_unfinished_file_is_read_only_when_asked_for(tmp_path):
+    path = tmp_path / "o.sqlite"
+    with Store(path, MANIFEST) as file:
+        file.add(*rows([0, 1]))
+        assert file.done(0) == {0, 1} and file.done(1) == set()
+    with pytest.raises(DataError, match="was: unfinished; run the same sweep again"):
+        store.read(path)
+    assert list(store.read(path, partial=True)["id"]) == ["q0", "q1"]
+    with Store(path, MANIFEST) as file:
+        file.add(*rows([2]))
+        file.finish()
+    assert list(store.read(path)["id"]) == ["q0", "q1", "q2"]
+
+
+def test_a_batch_is_written_whole_or_not_at_all(tmp_path):
+    with Store(tmp_path / "o.sqlite", MANIFEST) as file:
+        file.add(*rows([0]))
+        examples, measured = rows([1, 2])
+        with pytest.raises(DataError, match="NOT NULL"):
+            file.add(examples, [*measured[:-1], measured[-1] | {"score": None}])
+        assert file.done(0) == {0}
+        with pytest.raises(DataError, match="UNIQUE"):
+            file.add(*rows([3, 0]))
+        assert file.done(0) == {0}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("arms", ["1", "9"]), ("m", [1, 9]), ("data", "other"), ("backbone", ["nano", "f"])]
+)
+def test_what_the_file_was_begun_with_must_hold(tmp_path, key, value):
+    with Store(tmp_path / "o.sqlite", MANIFEST):
+        pass
+    with pytest.raises(DataError, match=f"goes on only with what it was begun with; {key} was"):
+        Store(tmp_path / "o.sqlite", MANIFEST | {key: value})
+    with Store(tmp_path / "o.sqlite", MANIFEST):  # the refusal let go of the lock
+        pass
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with Store(tmp_path / "o.sqlite", MANIFEST):
+        with pytest.raises(DataError, match="one process at a time"):
+            Store(tmp_path / "o.sqlite", MANIFEST)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="needs a folder that exists"):
+        Store(tmp_path / "nowhere" / "o.sqlite", MANIFEST)
+
+
+def damaged_json(path):
+    database = sqlite3.connect(path)
+    database.execute("UPDATE manifest SET value = '[[[' WHERE key = 'arms'")
+    database.commit()
+    database.close()
+
+
+def another_format(path):
+    database = sqlite3.connect(path)
+    database.execute("UPDATE manifest SET value = '99' WHERE key = 'format'")
+    database.commit()
+    database.close()
+
+
+def lost_measurement(path):
+    database = sqlite3.connect(path)
+    database.execute("DELETE FROM measurements WHERE number = 0 AND arm = 1")
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "whole outcomes file|must be an outcomes file"),
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "not a database"),
+        (lambda path: path.write_bytes(b""), "must be an outcomes file"),
+        (damaged_json, "must be an outcomes file"),
+        (another_format, "of format 1, was: 99"),
+        (lost_measurement, "must hold 2 measurements per example"),
+        (lambda path: path.unlink(), "an outcomes file must exist"),
+    ],
+)
+def test_damage_is_refused_by_name(tmp_path, damage, message):
+    path = tmp_path / "o.sqlite"
+    with Store(path, MANIFEST) as file:
+        file.add(*rows(range(50)))
+        file.finish()
+    damage(path)
+    with pytest.raises(DataError, match=message):
+        store.read(path)
+
+
+WRITER = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_store import MANIFEST, rows
+from training_data.store import Store
+with Store(Path(sys.argv[1]), MANIFEST) as file:
+    done = file.done(0)
+    print("open", flush=True)
+    for start in range(0, int(sys.argv[2]), 8):
+        if start not in done:
+            file.add(*rows(range(start, start + 8)))
+    file.finish()
+"""
+
+
+def test_killed_at_any_instant_it_goes_on_without_doubling_or_losing_a_row(tmp_path):
+    """SIGKILL, five times, while batches are written as fast as they can be."""
+    path, here, batches = tmp_path / "o.sqlite", os.path.dirname(__file__), 8 * 4_000
+    kills = 0
+    for wait in (0.01, 0.05, 0.1, 0.2, 0.3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(batches), here], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout.readline() == "open\n"
+        time.sleep(wait)
+        writer.send_signal(signal.SIGKILL)
+        kills += writer.wait() == -signal.SIGKILL
+        writer.stdout.close()
+        found = list(store.read(path, partial=True)["id"]) if kills else []
+        assert len(found) % 8 == 0 and len(set(found)) == len(found)
+    assert kills >= 3
+    subprocess.run([sys.executable, "-c", WRITER, str(path), str(batches), here], check=True, capture_output=True)
+    assert list(store.read(path)["id"]) == [f"q{n}" for n in range(batches)]
+
+
+def test_features_of_a_newer_version_take_the_place_of_the_old_ones(tmp_path):
+    import numpy as np
+
+    path = tmp_path / "o.sqlite"
+    with Store(path, MANIFEST | {"features": {"version": 1, "names": ["x"]}}) as file:
+        examples, measured = rows([0, 1])
+        file.add([row | {"features": np.float32([1]).tobytes()} for row in examples], measured)
+        file.finish()
+        with pytest.raises(DataError, match="was: none for 1"):
+            file.replace_features(2, ["y", "z"], [(0, 0, np.array([3, 4]))])
+        file.replace_features(2, ["y", "z"], [(0, 0, np.array([3, 4])), (1, 0, np.array([5, 6]))])
+    version, names, values = store.read(path)["features"]
+    assert (version, names, values.tolist()) == (2, ("y", "z"), [[3, 4], [5, 6]])
+    assert json.loads(json.dumps(store.manifest(path)["finished"])) is True

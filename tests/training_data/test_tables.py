@@ -1,0 +1,85 @@
+"""Plain tables: what a person would write, and every way to get it wrong, told by file and line."""
+
+import pytest
+
+from encoders.errors import DataError
+from training_data.outcomes import Outcomes
+
+
+def load(tmp_path, text):
+    path = tmp_path / "mine.csv"
+    path.write_text(text, encoding="utf-8")
+    return Outcomes.load(path)
+
+
+def test_four_columns_are_enough(tmp_path):
+    outcomes = load(tmp_path, "id,question,m,score\nb,how?,64,1\nb,how?,16,0.5\na,who?,16,0\na,who?,64,1\n")
+    assert outcomes.id.tolist() == ["b", "a"] and outcomes.arms == ("16", "64") and outcomes.m.tolist() == [16, 64]
+    assert outcomes.score.tolist() == [[0.5, 1], [0, 1]]
+    assert outcomes.cost.tolist() == [[16, 64], [16, 64]] and outcomes.unit == "tokens"
+    assert outcomes.group.tolist() == ["b", "a"] and outcomes.dataset.tolist() == ["all", "all"]
+    assert outcomes.text is None and outcomes.features is None and outcomes.backbone is None
+
+
+def test_named_models_with_dollars_as_cost(tmp_path):
+    outcomes = load(tmp_path, "id,question,arm,score,cost\n1,q,large,1,0.02\n1,q,small,0,0.001\n")
+    assert outcomes.arms == ("small", "large") and outcomes.m is None and outcomes.unit == "cost"
+    assert outcomes.cost.tolist() == [[0.001, 0.02]]
+
+
+def test_a_picture_is_the_group_where_none_is_given(tmp_path):
+    head = "id,question,m,score,image,dataset,text,confidence\n"
+    rows = "1,q,1,0,x.png,vqa,no,-1.5\n1,q,4,1,x.png,vqa,yes,-0.5\n2,q,1,0,x.png,vqa,no,-1\n2,q,4,1,x.png,vqa,yes,-1\n"
+    outcomes = load(tmp_path, head + rows)
+    assert outcomes.group.tolist() == ["x.png", "x.png"] and outcomes.dataset.tolist() == ["vqa", "vqa"]
+    assert outcomes.text.tolist()[0] == ["no", "yes"] and outcomes.confidence[0].tolist() == [-1.5, -0.5]
+    assert outcomes.meta[0] == {"image": "x.png"}
+
+
+def test_replicates_are_rows_of_their_own(tmp_path):
+    rows = "".join(f"1,{r},{m},1\n" for r in (0, 1) for m in (1, 4))
+    outcomes = load(tmp_path, "id,replicate,m,score\n" + rows)
+    assert outcomes.id.tolist() == ["1", "1"] and outcomes.replicate.tolist() == [0, 1]
+
+
+HEAD = "id,question,m,score\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "1,q,1,0\n1,q,4,1\n2,q,1,1\n", "missing: id '2', arm '4'"),
+        (HEAD + "1,q,1,0\n1,q,1,1\n", "line 3.*one row per arm.*twice: id '1', arm '1'"),
+        (HEAD + "1,q,1,2\n", r"line 2.*score must lie in \[0, 1\], was: 2"),
+        (HEAD + "1,q,1,high\n", "line 2.*score.*'high'"),
+        (HEAD + "1,q,1,nan\n", "line 2.*score.*nan"),
+        (HEAD + "1,q,1,\n", "line 2.*score"),
+        (HEAD + "1,q,1.5,1\n", "line 2.*m.*1.5"),
+        (HEAD + "1,q,0,1\n", "line 2.*m must be.*at least 1"),
+        (HEAD + ",q,1,1\n", "line 2.*id"),
+        (HEAD + "1,q,1\n", "line 2.*4 cells"),
+        (HEAD, "must not be empty|at least one row"),
+        ("", "empty"),
+        ("id,question,score\n1,q,1\n", "line 2.*or 'm'"),
+        ("id,arm,score\n1,small,1\n1,large,1\n", "line 2.*needs a cost"),
+        ("id,m,score,cost\n1,1,1,-2\n", "line 2.*cost must be positive, was: -2"),
+        ("id,m,score,cost\n1,1,1,2\n1,4,1,\n", "cost must stand in every row or in none"),
+        ("id,arm,m,score\n1,a,1,1\n1,b,4,1\n2,a,2,1\n", "line 4.*an arm has one m"),
+        (HEAD + '1,"q,1,1\n', "line"),
+        (HEAD + "1,q,1,1\n", "two or more arms"),
+    ],
+)
+def test_what_breaks_the_format_is_named(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, text)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.csv"):
+        Outcomes.load(tmp_path / "nowhere.csv")
+
+
+def test_a_wrong_encoding_is_named(tmp_path):
+    (tmp_path / "mine.csv").write_bytes("id,m,score\nä,1,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match="UTF-8"):
+        Outcomes.load(tmp_path / "mine.csv")

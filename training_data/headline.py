@@ -1,0 +1,344 @@
+"""A benchmark's own headline figures, from answer files that exist: no model, no picture.
+
+Joins answers to gold answers and sums up as each published evaluator does. Knows readers and scores. Figures are in
+percent, MME's in its points. Where the published evaluator goes on without an answer, so does this, and says how many
+are missing; elsewhere a missing, an unknown or a double answer is an error with its name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import DataError
+from training_data.example import Example
+from training_data.readers import read
+from training_data.readers.llava import Given, plain_question, read_answers
+from training_data.readers.mme import COGNITION, PERCEPTION, Result, asked, read_results
+from training_data.readers.pope import CATEGORIES
+from training_data.rows import Row, is_document, read_document
+from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_yes, score
+
+Figures = dict[str, Any]
+_NAMED = 3  # ids named in a message
+_CHOICES = LETTERS[:5]  # ScienceQA has five at most
+
+
+def headline(benchmark: str, data: Path | None, answers: Path, *, split: str | None = None) -> Figures:
+    """The headline figures of a benchmark under fixed keys.
+
+    `pope`: {adversarial, popular, random: {accuracy, precision, recall, f1, yes_rate}, mean: {accuracy, f1}};
+    `mme`: {perception, cognition, categories: {name: {score, accuracy, accuracy_plus}}};
+    `scienceqa`: {accuracy, image_accuracy}; `docvqa`: {anls, n, unparsed};
+    `chartqa`, `gqa`, `mmbench`, `textvqa`, `vizwiz`, `vqav2`: {accuracy, n, unparsed}. n counts what the figure is a
+    mean of: questions, and for `mmbench` circles of them. Where answers may be missing and are, "missing" counts them.
+
+    Args:
+        benchmark: one of the above.
+        data: the benchmark's folder; pictures need not be there. None only with MME's own result folder.
+        answers: the model's answers: LLaVA's JSON Lines, a server's JSON, ScienceQA's results, MME's result folder.
+        split: as in `readers.read`.
+
+    Raises:
+        DataError: files that are missing or damaged, answers that do not fit the questions.
+    """
+    if benchmark not in _FIGURES:
+        raise DataError(f"headline figures are known for {', '.join(_FIGURES)}, was: {benchmark!r}")
+    if benchmark == "mme" and answers.is_dir():
+        return _mme_figures(read_results(answers))
+    if data is None:
+        raise DataError(
+            f"the figures of {benchmark} need its data folder beside the answers, was: none; give it as data"
+        )
+    gold = read(benchmark, data, split=split, pictures=False, text_only=True)
+    return _FIGURES[benchmark](gold.examples, answers)
+
+
+# Joining ------------------------------------------------------------------------------------------------------------
+
+
+def _by_id(examples: Sequence[Example], answers: Iterable[Given]) -> list[tuple[Example, Given]]:
+    """Each answer with its question, in the order of the answers."""
+    known = {example.id: example for example in examples}
+    pairs: dict[str, tuple[Example, Given]] = {}
+    for given in answers:
+        if given.id not in known:
+            given.row.refuse("every answer must belong to a question", given.id, "check data folder and split")
+        if given.id in pairs:
+            given.row.refuse(f"a question may be answered once (also in {pairs[given.id][1].row.place})", given.id)
+        pairs[given.id] = (known[given.id], given)
+    return list(pairs.values())
+
+
+def _complete(examples: Sequence[Example], answers: Iterable[Given]) -> list[tuple[Example, Given]]:
+    """As `_by_id`, and no question is left."""
+    pairs = _by_id(examples, answers)
+    _none_left(examples, {example.id for example, _ in pairs})
+    return pairs
+
+
+def _none_left(examples: Sequence[Example], answered: Collection[str]) -> None:
+    if lost := [example.id for example in examples if example.id not in answered]:
+        raise DataError(
+            f"every question must have an answer, was: {len(lost):,} of {len(examples):,} without, such as "
+            f"{', '.join(lost[:_NAMED])}; answer them, or check the split"
+        )
+
+
+def _mean(scored: Sequence[Scored], name: str = "accuracy", missing: int = 0) -> Figures:
+    """The mean of the values in percent, how many they are, and how many the rule could not read."""
+    if not scored:
+        raise DataError("a figure needs at least one answer, was: none; check the answer file")
+    figure = 100 * sum(one.value for one in scored) / len(scored)
+    counts = {"n": len(scored), "unparsed": sum(not one.parsed for one in scored)}
+    return {name: figure, **counts} | ({"missing": missing} if missing else {})
+
+
+# Benchmarks ---------------------------------------------------------------------------------------------------------
+
+
+def _simple(name: str) -> Callable[[Sequence[Example], Path], Figures]:
+    """Every question answered, the mean of the scores: GQA's, ChartQA's and DocVQA's evaluators."""
+
+    def figures(examples: Sequence[Example], answers: Path) -> Figures:
+        pairs = _complete(examples, read_answers(answers))
+        return _mean([score(given.text, example) for example, given in pairs], name)
+
+    return figures
+
+
+def _gqa(examples: Sequence[Example], answers: Path) -> Figures:
+    """GQA: LLaVA's answers are prepared first, predictions for GQA's own eval.py are compared as they are.
+
+    As there, predictions for other questions than the balanced ones of the split are left out; "unknown" counts them.
+    """
+    given = read_answers(answers)
+    known = {example.id for example in examples}
+    pairs = _complete(examples, [one for one in given if one.id in known])
+    figures = _mean([score(one.text, of) if one.raw else Scored(float(one.text in of.answers)) for of, one in pairs])
+    return figures | ({"unknown": len(given) - len(pairs)} if len(given) > len(pairs) else {})
+
+
+def _soft(examples: Sequence[Example], answers: Path) -> Figures:
+    """VQAv2 and VizWiz: LLaVA's answers pass EvalAI's processor before they are sent, as its scripts do."""
+    pairs = _complete(examples, read_answers(answers))
+    return _mean([score(evalai_normal(given.text) if given.raw else given.text, one) for one, given in pairs])
+
+
+def _textvqa(examples: Sequence[Example], answers: Path) -> Figures:
+    """TextVQA: the mean over the answers there are, joined on question id, or on picture and question in the prompt.
+
+    Questions asked twice about a picture are each held against the last one's gold answers, as published
+    (https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_textvqa.py).
+    """
+    by_id = {example.id: [example] for example in examples}
+    by_prompt: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        by_prompt[f"{example.meta['image_id']} {plain_question(example.question)}"].append(example)
+    scored: dict[str, list[Scored]] = defaultdict(list)
+    for given in read_answers(answers):
+        prompted = f"{given.id} {plain_question(given.prompt or '')}"
+        key, same = (given.id, by_id[given.id]) if given.id in by_id else (prompted, by_prompt.get(prompted, []))
+        if len(scored[key]) == len(same):
+            rule = "a question may be answered once" if same else "every answer must belong to a question"
+            given.row.refuse(rule, key, "check data folder and split")
+        scored[key].append(score(given.text, same[-1]))
+    flat = [one for found in scored.values() for one in found]
+    return _mean(flat, missing=len(examples) - len(flat))
+
+
+def _scienceqa(examples: Sequence[Example], answers: Path) -> Figures:
+    """ScienceQA: over all questions of the split, missing ones wrong; image_accuracy over the answered with a picture.
+
+    https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_science_qa.py ; a results JSON must be complete, as
+    in https://github.com/lupantech/ScienceQA/blob/main/tools/evaluate_acc.py
+    """
+    chosen = _choices(answers)
+    pairs = _complete(examples, chosen) if chosen is not None else _by_id(examples, read_answers(answers))
+    scored = [score(given.text, example) for example, given in pairs]
+    seen = [one for one, (example, _) in zip(scored, pairs, strict=True) if example.image != ()]
+    total = _mean(scored, missing=len(examples) - len(pairs))
+    figures: Figures = {
+        "accuracy": total["accuracy"] * len(pairs) / len(examples),
+        "image_accuracy": _mean(seen)["accuracy"] if seen else None,
+    }
+    return figures | {name: total[name] for name in ("unparsed", "missing") if total.get(name)}
+
+
+def _choices(path: Path) -> list[Given] | None:
+    """The answers of ScienceQA's results JSON, {"results": {problem id: choice number, -1 where unread}}, as letters.
+
+    None where the file is of another kind: `read_answers` then says what is wrong with it.
+    """
+    if not is_document(path):
+        return None
+    document = read_document(path)
+    if document.has("question_id"):
+        return None  # JSON Lines of one line
+    results = Row(document.file, "results", document.value("results"))
+    return [Given(name, None, _letter(results, name), results) for name in results.fields]
+
+
+def _letter(results: Row, name: str) -> str:
+    number = results.integer(name)
+    if not -1 <= number < len(_CHOICES):
+        results.refuse(f"the choice for {name!r} must be -1 or a number below {len(_CHOICES)}", number)
+    return _CHOICES[number] if number >= 0 else ""
+
+
+def _pope(examples: Sequence[Example], answers: Path) -> Figures:
+    """POPE: counted per category, yes being the class to find; the mean is over the categories there are.
+
+    https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_pope.py ; a ratio without a single case is 0.
+    """
+    numbers = _numbers(examples)
+    pairs = _complete(examples, [_categorised(given, numbers) for given in read_answers(answers)])
+    verdicts: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for example, given in pairs:
+        verdicts[example.meta["category"]].append((said_yes(given.text), example.answers[0] == "yes"))
+    figures: Figures = {name: _detection(verdicts[name]) for name in CATEGORIES if name in verdicts}
+    mean = {key: sum(one[key] for one in figures.values()) / len(figures) for key in ("accuracy", "f1")}
+    return {**figures, "mean": mean}
+
+
+def _numbers(examples: Sequence[Example]) -> dict[str, list[str]]:
+    """Which ids a label file's number may mean, where there is no question file with ids of its own."""
+    numbers: dict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        if example.id == f"{example.meta['category']}/{example.meta['question_id']}":
+            numbers[example.meta["question_id"]].append(example.id)
+    return numbers
+
+
+def _categorised(given: Given, numbers: Mapping[str, Sequence[str]]) -> Given:
+    """The answer under an id that names its category, if it has none yet and only one can be meant."""
+    category = given.row.fields.get("category")
+    meant = [name for name in numbers.get(given.id, ()) if category is None or name.startswith(f"{category}/")]
+    if len(meant) > 1:
+        given.row.refuse(
+            "ids start anew in every label file, so answers need a category or POPE's question file",
+            given.id,
+            "add llava_pope_test.jsonl to the data folder",
+        )
+    return replace(given, id=meant[0]) if meant else given
+
+
+def _detection(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    """Figures in percent from (said yes, is yes) pairs."""
+    hits = sum(said and true for said, true in verdicts)
+    said, true = (sum(column) for column in zip(*verdicts, strict=True))
+    right = sum(one == other for one, other in verdicts)
+    precision, recall = (100 * hits / total if total else 0.0 for total in (said, true))
+    return {
+        "accuracy": 100 * right / len(verdicts),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if hits else 0.0,
+        "yes_rate": 100 * said / len(verdicts),
+    }
+
+
+def _mme(examples: Sequence[Example], answers: Path) -> Figures:
+    """MME from LLaVA's answers, joined on picture and question: both questions of a picture have one id there."""
+    free: dict[tuple[str, str], list[Example]] = defaultdict(list)
+    for example in examples:
+        free[example.group, asked(example.question)].append(example)
+    results: dict[str, list[Result]] = defaultdict(list)
+    answered = set()
+    for given in read_answers(answers):
+        group = "/".join((given.id.split("/")[0], given.id.split("/")[-1].rsplit(".", 1)[0]))
+        question = asked(given.row.text("prompt"))
+        if not free[group, question]:
+            given.row.refuse("an answer must belong to one question of its picture, alone", f"{group}: {question}")
+        example = free[group, question].pop(0)
+        answered.add(example.id)
+        results[example.dataset].append(Result(group, example.answers[0].lower(), given.text, given.row))
+    _none_left([example for example in examples if example.dataset in results], answered)
+    return _mme_figures(results)
+
+
+def _mme_figures(results: Mapping[str, Sequence[Result]]) -> Figures:
+    """MME's points: per subtask accuracy and accuracy_plus (both questions of a picture right), added in percent.
+
+    https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation (eval_tool, calculation.py).
+    Subtasks without results add nothing to the sums.
+    """
+    categories = {name: _subtask(found) for name, found in results.items()}
+    perception, cognition = (
+        sum(categories[name]["score"] for name in names if name in categories) for names in (PERCEPTION, COGNITION)
+    )
+    return {"perception": perception, "cognition": cognition, "categories": categories}
+
+
+def _subtask(results: Sequence[Result]) -> dict[str, float]:
+    pictures: dict[str, list[bool]] = defaultdict(list)
+    for result in results:
+        pictures[result.picture].append(mme_says(result.text) == result.gold)
+    both = []
+    for name, right in pictures.items():
+        if len(right) % 2:
+            results[0].row.refuse("every picture must have two answers", f"{len(right)} for {name}", "mend the file")
+        both += [all(right[k : k + 2]) for k in range(0, len(right), 2)]
+    accuracy = 100 * sum(map(sum, pictures.values())) / len(results)
+    plus = 100 * sum(both) / len(both)
+    return {"score": accuracy + plus, "accuracy": accuracy, "accuracy_plus": plus}
+
+
+def _mmbench(examples: Sequence[Example], answers: Path) -> Figures:
+    """MMBench: a question is right where all its rotations are; every row must be answered.
+
+    Rotations are rows of the TSV (LLaVA's default) or rounds of LLaVA's answers ("round_id", "options", "option_char");
+    an answer may also be a letter, {"241": "B", ...}.
+    https://github.com/open-compass/VLMEvalKit/blob/main/vlmeval/dataset/utils/multiple_choice.py (circular)
+    """
+    known = {example.id: example for example in examples}
+    circles: dict[int, list[Scored]] = defaultdict(list)
+    seen: set[tuple[str, int]] = set()
+    for given in _lettered(answers):
+        turn = given.id, given.row.integer("round_id") if given.row.has("round_id") else 0
+        if given.id not in known or turn in seen:
+            rule = "a question may be answered once a round" if turn in seen else "every answer must belong to a row"
+            given.row.refuse(rule, given.id, "check data folder and split")
+        seen.add(turn)
+        example = known[given.id]
+        circles[example.meta["circle"]].append(score(given.text, _rotated(example, given.row)))
+    turns = Counter(name for name, _ in seen)
+    rotating = len(seen) > len(turns)  # every row was asked once per choice
+    _none_left(examples, {name for name in turns if turns[name] == (len(known[name].choices or ()) if rotating else 1)})
+    figures = _mean([Scored(float(all(one.value for one in found))) for found in circles.values()])
+    return figures | {"unparsed": sum(not one.parsed for found in circles.values() for one in found)}
+
+
+def _lettered(path: Path) -> list[Given]:
+    if path.suffix == ".json" and is_document(path):
+        letters = read_document(path)
+        if not letters.has("question_id"):
+            return [Given(name, None, letters.text(name), letters) for name in letters.fields]
+    return read_answers(path)
+
+
+def _rotated(example: Example, row: Row) -> Example:
+    """The example with its choices as this round put them."""
+    if not row.has("option_char"):
+        return example
+    options, letters = row.texts("options"), row.texts("option_char")
+    if len(options) != len(letters) or example.answers[0] not in letters:
+        row.refuse("options and option_char must be rotations of the question's choices", letters)
+    return replace(example, choices=options, answers=(LETTERS[letters.index(example.answers[0])],))
+
+
+_FIGURES: dict[str, Callable[[Sequence[Example], Path], Figures]] = {
+    "chartqa": _simple("accuracy"),
+    "docvqa": _simple("anls"),
+    "gqa": _gqa,
+    "mmbench": _mmbench,
+    "mme": _mme,
+    "pope": _pope,
+    "scienceqa": _scienceqa,
+    "textvqa": _textvqa,
+    "vizwiz": _soft,
+    "vqav2": _soft,
+}

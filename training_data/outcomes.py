@@ -1,0 +1,308 @@
+"""Outcomes: what every arm scored and cost on every example. The one thing that crosses from measuring to routing.
+
+Knows arrays and their rules. Knows no model, no picture and no file format (those are `training_data.store` and
+`training_data.tables`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from encoders.errors import DataError
+from training_data import store, tables
+
+if TYPE_CHECKING:
+    import pandas
+
+_ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
+_TABLES = ("score", "cost", "gold_logprob", "confidence", "text")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Visual features of n examples: `values` (n, d) float32, one name per column, and the version that made them."""
+
+    version: int
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        values = _frozen(np.asarray(self.values, dtype=np.float32))
+        if values.ndim != 2 or values.shape[1] != len(self.names):
+            raise DataError(f"features need one column per name, was: {values.shape} for {len(self.names)} names")
+        if not np.isfinite(values).all():
+            name = self.names[int(np.argwhere(~np.isfinite(values))[0, 1])]
+            raise DataError(f"features must be finite numbers, was: NaN or infinity in column {name!r}")
+        object.__setattr__(self, "values", values)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """The features of some rows."""
+        return replace(self, values=self.values[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """n examples by k arms, checked when built and read-only afterwards.
+
+    Attributes:
+        id: (n,) str; with `replicate` it names a row, and no row twice.
+        group: (n,) str, the picture: splits and bootstraps never part a group.
+        dataset: (n,) str, the benchmark or family.
+        question: (n,) str.
+        replicate: (n,) int; 0 is the example itself, others are harmless changes of it.
+        arms: k names, cheapest first.
+        score: (n, k) float64 in [0, 1].
+        cost: (n, k) float64, positive; of `unit`.
+        m: (k,) int, visual tokens asked for, or None where arms are no budgets.
+        gold_logprob: (n, k) natural log-probability of the gold answer, or None.
+        confidence: (n, k) natural log-probability of the model's own answer, or None.
+        text: (n, k) str, the answers, or None.
+        features: visual features of the n examples, or None.
+        meta: (n,) of mappings, whatever else the source knew, or None.
+        unit: what costs are counted in: "tflops" from a sweep, "tokens" where m stands for it, or the user's own.
+        backbone: (name, fingerprint) of the model that was measured, or None.
+    """
+
+    id: np.ndarray
+    group: np.ndarray
+    dataset: np.ndarray
+    question: np.ndarray
+    replicate: np.ndarray
+    arms: tuple[str, ...]
+    score: np.ndarray
+    cost: np.ndarray
+    m: np.ndarray | None = None
+    gold_logprob: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    text: np.ndarray | None = None
+    features: Features | None = None
+    meta: np.ndarray | None = None
+    unit: str = "tflops"
+    backbone: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self._set_rows()
+        self._set_arms()
+        self._set_tables()
+
+    def _set(self, name: str, value: np.ndarray) -> None:
+        object.__setattr__(self, name, _frozen(value))
+
+    def _set_rows(self) -> None:
+        ids = np.asarray(self.id, dtype=np.str_)
+        if ids.ndim != 1 or not len(ids):
+            raise DataError(f"outcomes need at least one example, was: ids of shape {ids.shape}")
+        for name in ("id", "group", "dataset", "question"):
+            column = np.asarray(getattr(self, name), dtype=np.str_)
+            if column.shape != ids.shape:
+                raise DataError(f"{name} must have one entry per example ({len(ids):,}), was: shape {column.shape}")
+            self._set(name, column)
+        replicate = np.asarray(self.replicate)
+        if replicate.shape != ids.shape or replicate.dtype.kind not in "iu" or replicate.min() < 0:
+            raise DataError(f"replicate must be {len(ids):,} whole numbers from 0 on, was: {_glance(replicate)}")
+        self._set("replicate", replicate.astype(np.int64))
+        named = set(zip(ids.tolist(), replicate.tolist(), strict=True))
+        if len(named) < len(ids):
+            seen: set[tuple[str, int]] = set()
+            pairs = zip(ids.tolist(), replicate.tolist(), strict=True)
+            twice = next(pair for pair in pairs if pair in seen or seen.add(pair))  # type: ignore[func-returns-value]
+            raise DataError(f"id and replicate must name one row each, was twice: {twice[0]!r}, replicate {twice[1]}")
+        if self.meta is not None:
+            meta = np.empty(len(ids), dtype=object)
+            if len(self.meta) != len(ids):
+                raise DataError(f"meta must have one entry per example ({len(ids):,}), was: {len(self.meta):,}")
+            meta[:] = [dict(entry) for entry in self.meta]
+            self._set("meta", meta)
+
+    def _set_arms(self) -> None:
+        arms = tuple(str(arm) for arm in self.arms)
+        if len(arms) < 2 or len(set(arms)) < len(arms):
+            raise DataError(f"outcomes need two or more arms of different names, was: {arms}")
+        object.__setattr__(self, "arms", arms)
+        if self.m is not None:
+            m = np.asarray(self.m)
+            if m.shape != (len(arms),) or m.dtype.kind not in "iu" or (m < 1).any() or (np.diff(m) <= 0).any():
+                raise DataError(f"m must be {len(arms)} rising whole numbers of at least 1, was: {_glance(m)}")
+            self._set("m", m.astype(np.int64))
+
+    def _set_tables(self) -> None:
+        shape = len(self.id), len(self.arms)
+        for name in _TABLES:
+            table = getattr(self, name)
+            if table is None:
+                continue
+            table = np.asarray(table, dtype=object if name == "text" else np.float64)
+            if table.shape != shape:
+                raise DataError(f"{name} must be (examples, arms) = {shape}, was: {table.shape}")
+            if name != "text" and np.isnan(table).any():
+                raise DataError(f"{name} must hold no NaN, {self._where(np.isnan(table))}")
+            self._set(name, table)
+        if (outside := (self.score < 0) | (self.score > 1)).any():
+            raise DataError(f"scores must lie in [0, 1], {self._where(outside, self.score)}")
+        if (bad := ~(np.isfinite(self.cost) & (self.cost > 0))).any():
+            raise DataError(f"costs must be positive numbers, {self._where(bad, self.cost)}")
+        if self.features is not None and len(self.features.values) != len(self.id):
+            raise DataError(f"features must have {len(self.id):,} rows, was: {len(self.features.values):,}")
+
+    def _where(self, wrong: np.ndarray, table: np.ndarray | None = None) -> str:
+        row, arm = np.argwhere(wrong)[0]
+        value = "NaN" if table is None else f"{table[row, arm]}"
+        return f"was: {value} for id {str(self.id[row])!r}, arm {self.arms[arm]!r}"
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def __repr__(self) -> str:
+        parts = f"{len(self):,} examples, {len(set(self.group.tolist())):,} groups, arms {', '.join(self.arms)}"
+        return f"Outcomes({parts})"
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> Outcomes:
+        """Some rows, in the given order; `rows` is a boolean mask or row numbers.
+
+        Raises:
+            DataError: no row is left.
+        """
+        chosen = np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        own = {name: getattr(self, name) for name in (*_ROWS, *_TABLES)}
+        taken: dict[str, Any] = {name: value[chosen] for name, value in own.items() if value is not None}
+        return replace(self, **taken, features=None if self.features is None else self.features.take(chosen))
+
+    def originals(self) -> Outcomes:
+        """The examples themselves, replicates left out."""
+        return self.select(self.replicate == 0)
+
+    def split(
+        self,
+        shares: Sequence[float] = (0.6, 0.2, 0.2),
+        by: Literal["group", "id", "dataset"] = "group",
+        seed: int = 0,
+    ) -> tuple[Outcomes, ...]:
+        """Disjoint parts of about the given shares; what `by` names never straddles two.
+
+        A key's part is a hash of (seed, key): it depends neither on the order of rows nor on what other rows there are.
+
+        Raises:
+            DataError: shares are not positive numbers that sum to 1, or a part comes out empty.
+        """
+        wanted = np.asarray(shares, dtype=np.float64)
+        if len(wanted) < 2 or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-9:
+            raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {tuple(shares)}")
+        if by not in ("group", "id", "dataset"):
+            raise DataError(f"a split goes by group, id or dataset, was: {by!r}")
+        keys, back = np.unique(getattr(self, by), return_inverse=True)
+        borders = np.cumsum(wanted)[:-1]
+        part_of_key = np.searchsorted(borders, [_unit(seed, key) for key in keys.tolist()], side="right")
+        rows = [np.flatnonzero(part_of_key[back] == part) for part in range(len(wanted))]
+        if empty := [part for part, own in enumerate(rows) if not len(own)]:
+            raise DataError(
+                f"every part of a split needs a {by}, was: none in part {empty[0]} of {len(keys)}; give more data or "
+                "larger shares"
+            )
+        return tuple(self.select(own) for own in rows)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Outcomes]) -> Outcomes:
+        """One below the other; optional columns stay where every part has them.
+
+        Raises:
+            DataError: parts differ in arms, unit, backbone or feature version.
+        """
+        if not parts:
+            raise DataError("concat takes at least one Outcomes, was: none")
+        first = parts[0]
+        for part in parts[1:]:
+            for name in ("arms", "unit", "backbone"):
+                if getattr(part, name) != getattr(first, name):
+                    values = f"{getattr(first, name)} and {getattr(part, name)}"
+                    raise DataError(f"outcomes are joined only with the same {name}, was: {values}")
+            if (part.m is None) != (first.m is None) or not np.array_equal(part.m, first.m):  # type: ignore[arg-type]
+                raise DataError(f"outcomes are joined only with the same m, was: {first.m} and {part.m}")
+        joined: dict[str, Any] = {}
+        for name in (*_ROWS, *_TABLES):
+            columns = [getattr(part, name) for part in parts]
+            joined[name] = None if any(column is None for column in columns) else np.concatenate(columns)
+        return replace(first, **joined, features=_joined_features([part.features for part in parts]))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per (example, arm), in the columns of `training_data.tables`; needs pandas."""
+        return tables.frame(self._columns())
+
+    def save(self, path: str | Path) -> Path:
+        """Write one SQLite file (`training_data.store`), or by its ending a `.csv` or `.parquet` table.
+
+        Raises:
+            DataError: the file is there already.
+        """
+        path = Path(path)
+        kind = tables if tables.is_table(path) else store
+        kind.write(path, self._columns())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, partial: bool = False) -> Outcomes:
+        """Read what `save`, `sweep` or `import` wrote, or a table of your own (`training_data.tables`).
+
+        Args:
+            path: a SQLite file, or a `.csv` or `.parquet` table.
+            partial: take what an unfinished sweep has measured so far.
+
+        Raises:
+            DataError: no such file, it breaks its format, or its sweep is unfinished.
+        """
+        path = Path(path)
+        columns = tables.read(path) if tables.is_table(path) else store.read(path, partial)
+        features = columns.pop("features", None)
+        return cls(**columns, features=None if features is None else Features(*features))
+
+    def _columns(self) -> dict[str, Any]:
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.features is not None:
+            columns["features"] = (self.features.version, self.features.names, self.features.values)
+        return columns
+
+    def digest(self) -> str:
+        """sha256 over everything: two Outcomes are equal where it is."""
+        hasher = hashlib.sha256(repr((self.arms, self.unit, self.backbone)).encode())
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Features):
+                hasher.update(repr((value.version, value.names)).encode() + value.values.tobytes())
+            elif isinstance(value, np.ndarray):
+                plain = value.dtype.kind in "if"
+                hasher.update(field.name.encode() + (value.tobytes() if plain else repr(value.tolist()).encode()))
+        return hasher.hexdigest()
+
+
+def _joined_features(parts: Sequence[Features | None]) -> Features | None:
+    there = [part for part in parts if part is not None]
+    if len(there) < len(parts):
+        return None
+    kinds = {(part.version, part.names) for part in there}
+    if len(kinds) > 1:
+        versions = sorted({part.version for part in there})
+        raise DataError(f"outcomes are joined only with features of one version, was: {versions}; run features again")
+    return replace(there[0], values=np.concatenate([part.values for part in there]))
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A read-only view-free copy: the caller's array may change afterwards, ours may not."""
+    own = np.array(array)
+    own.flags.writeable = False
+    return own
+
+
+def _unit(seed: int, key: str) -> float:
+    """A number in [0, 1) that depends on seed and key alone."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def _glance(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}: {np.array2string(array.ravel()[:5], separator=', ')}"

@@ -1,0 +1,119 @@
+"""A benchmark's folder while it is read: finds label files and pictures by their published names.
+
+Knows paths. Opens no picture, unpacks nothing, and lets no path lead out of the folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from encoders.errors import DataError
+from encoders.images import open_image
+from training_data.rows import Row, Tally
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass
+class Folder:
+    """Where the files of a benchmark lie.
+
+    With `pictures`, every picture must be there when its row is read; without, paths are not looked at before
+    somebody opens them: to score answers, no picture is needed.
+    """
+
+    path: Path
+    tally: Tally = field(default_factory=Tally)
+    pictures: bool = True
+    _index: dict[str, list[Path]] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise DataError(f"a benchmark is read from its folder, was: {str(self.path)!r}; check the path")
+
+    def find(self, *patterns: str) -> Path:
+        """The one file below the folder that matches a pattern, tried in order of preference.
+
+        Raises:
+            DataError: none, or several that match the same pattern.
+        """
+        for pattern in patterns:
+            found = self.find_all(pattern)
+            if len(found) > 1:
+                names = ", ".join(str(path.relative_to(self.path)) for path in found)
+                raise DataError(
+                    f"one file may match {pattern!r} in {self.path.name}, was: {names}; name the split, or remove the "
+                    "others"
+                )
+            if found:
+                return found[0]
+        wanted = " or ".join(map(repr, patterns))
+        raise DataError(f"a file {wanted} must lie in {self.path.name}, was: none; fetch it, or check the folder")
+
+    def find_all(self, *patterns: str) -> list[Path]:
+        """Every file below the folder that matches one of the patterns, sorted by path."""
+        found = {path for pattern in patterns for path in self.path.rglob(pattern) if path.is_file()}
+        return sorted(found)
+
+    def picture(self, row: Row, name: str, *homes: str) -> Path:
+        """The path of a picture that a row names; `homes` are the folders it is published in.
+
+        Raises:
+            DataError: a name that leads out of the folder; with `pictures`, one that is missing or ambiguous.
+        """
+        places = [self._inside(row, f"{home}/{name}" if home else name) for home in (*homes, "")]
+        if not self.pictures:
+            return places[0]
+        for place in places:
+            if place.is_file():
+                return place
+        tail = PurePosixPath(os.path.normpath(name)).parts
+        found = [path for path in self._named(tail[-1]) if path.parts[-len(tail) :] == tail]
+        if len(found) > 1:
+            row.refuse(
+                f"a picture must have one home in {self.path.name}, found {len(found)}: {found[0].parent.name}, "
+                f"{found[1].parent.name}, ...",
+                name,
+                "remove the copies",
+            )
+        if not found:
+            row.refuse(f"its picture must lie in {self.path.name}", name, "fetch the pictures or pass pictures=False")
+        return found[0]
+
+    def _inside(self, row: Row, name: str) -> Path:
+        plain = os.path.normpath(name.replace("\\", "/"))
+        if plain.startswith("..") or os.path.isabs(plain) or ":" in plain.split("/")[0] or "\0" in plain:
+            row.refuse(f"a picture's path must stay within {self.path.name}", name)
+        return self.path / plain
+
+    def _named(self, name: str) -> list[Path]:
+        if self._index is None:
+            self._index = {}
+            for folder, _, files in sorted(os.walk(self.path, followlinks=True)):
+                for file in files:
+                    if Path(file).suffix.lower() in _PICTURES:
+                        self._index.setdefault(file, []).append(Path(folder, file))
+        return self._index.get(name, [])
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture that travels inside its row as base64; decoded in memory each time it is asked for."""
+
+    encoded: str
+    where: str
+
+    def __call__(self) -> Image.Image:
+        try:
+            content = base64.b64decode(self.encoded, validate=True)
+        except binascii.Error as error:
+            raise DataError(
+                f"{self.where}: a picture must be base64, was: {self.encoded[:20]!r}... ({error}); fetch the file again"
+            ) from error
+        return open_image(content)

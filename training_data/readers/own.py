@@ -1,0 +1,62 @@
+"""Your own questions: one row per question, as JSON Lines, JSON, CSV, TSV or Parquet.
+
+    {"image": "cats/1.jpg", "question": "How many cats?", "answer": "2"}
+    {"image": ["a.jpg", "b.jpg"], "question": "Which is older?", "answers": ["the left", "left"], "id": "q7",
+     "choices": ["left", "right"], "metric": "exact", "group": "pair 7", "dataset": "ages"}
+
+    image,question,answer,choices
+    cats/1.jpg,How many cats?,2,
+    cats/2.jpg,Which colour?,B,red|black|white
+
+Needed: image, question, and answer or answers. In a table, several answers or choices are parted by "|". The default of
+id is the row's number, of group its image's path, of dataset the file's name, of metric "exact". Pictures are looked
+for from the file's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from training_data.example import Example
+from training_data.readers.folder import Folder
+from training_data.rows import Row, read_rows
+from training_data.scores import LETTERS, METRICS
+
+_LETTERED = ("letter", "mmbench")
+
+
+def read(folder: Folder, path: Path) -> Iterator[Example]:
+    """Examples of the file `path` in `folder`."""
+    table = path.suffix != ".parquet" and not path.name.removesuffix(".gz").endswith((".json", ".jsonl"))
+    yield from folder.tally.each(read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table))
+
+
+def _example(folder: Folder, dataset: str, row: Row, table: bool) -> Example:
+    names = row.texts("image", "images")
+    answers = _parted(row, table, "answers", "answer")
+    choices = _parted(row, table, "choices") if row.has("choices") else None
+    metric = row.optional("metric") or "exact"
+    if metric not in METRICS:
+        row.refuse("the field 'metric' must name a metric", metric, f"use one of {', '.join(METRICS)}")
+    if metric in _LETTERED and not set(answers) <= set(LETTERS[: len(choices or ())]):
+        row.refuse(f"the answer to metric {metric!r} must be the letter of a choice", answers)
+    pictures = tuple(folder.picture(row, name) for name in names)
+    return Example(
+        id=row.name("id") if row.has("id") else row.place.split()[-1],
+        image=pictures[0] if len(pictures) == 1 else pictures,
+        question=row.text("question"),
+        answers=answers,
+        group=row.name("group") if row.has("group") else "|".join(names),
+        dataset=row.optional("dataset") or dataset,
+        choices=choices,
+        metric=metric,
+    )
+
+
+def _parted(row: Row, table: bool, *names: str) -> tuple[str, ...]:
+    texts = row.texts(*names)
+    parted = tuple(part.strip() for text in texts for part in text.split("|")) if table else texts
+    if not all(part.strip() for part in parted):
+        row.refuse(f"the field {names[-1]!r} must not hold blank texts", list(parted))
+    return parted

@@ -1,0 +1,183 @@
+"""Outcomes as a plain table, CSV or Parquet: one row per (id, arm). Train a router on anything you can put in one.
+
+    id, question, m, score              m in visual tokens; or `arm`, a name, for models and other choices
+    [replicate, group, dataset, cost, text, confidence, gold_logprob, image]
+
+`group` is the picture (by default `image`, else the id itself). Without `cost`, m is the cost. Every id needs every
+arm. Columns of other names are left alone. Knows columns. Knows no Outcomes and no SQLite.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from encoders.errors import DataError
+from training_data.rows import Row, read_rows
+
+if TYPE_CHECKING:
+    import pandas
+
+_TEXTS = ("group", "dataset", "question")
+_OPTIONAL = ("gold_logprob", "confidence", "text")
+_ENDINGS = (".csv", ".parquet")
+
+_REMEDY = "mend the table"
+
+Key = tuple[str, int]  # id and replicate
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's ending says that it is a table."""
+    return path.suffix.lower() in _ENDINGS
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The columns of `training_data.outcomes.Outcomes`; ids in the order of their first rows, cheapest arm first.
+
+    Raises:
+        DataError: by file, line, column and value; a pair that is missing or given twice by its id and arm.
+    """
+    cells: dict[tuple[Key, str], _Cell] = {}
+    arms: dict[str, int | None] = {}
+    lines: dict[Key, Row] = {}
+    for row in read_rows(path):
+        arm, m = _arm(row)
+        key = row.name("id"), row.integer("replicate") if row.has("replicate") else 0
+        if key[1] < 0:
+            row.refuse("replicate must be a whole number from 0 on", key[1], _REMEDY)
+        if arms.setdefault(arm, m) != m:
+            row.refuse(f"an arm has one m, for {arm!r} it was {arms[arm]}", m, _REMEDY)
+        if (key, arm) in cells:
+            row.refuse("each id has one row per arm", f"twice: id {key[0]!r}, arm {arm!r}", _REMEDY)
+        cells[key, arm] = _Cell.of(row, m)
+        lines.setdefault(key, row)
+    if not cells:
+        raise DataError(f"a table must hold at least one row, was: none in {path.name}; fill it")
+    return _columns(path.name, cells, arms, lines)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What one row says of its id and arm; `priced` where it names a cost itself."""
+
+    score: float
+    cost: float
+    priced: bool
+    text: str | None
+    confidence: float | None
+    gold_logprob: float | None
+
+    @classmethod
+    def of(cls, row: Row, m: int | None) -> _Cell:
+        score, cost = row.number("score"), row.number("cost") if row.has("cost") else None
+        if not 0 <= score <= 1:
+            row.refuse("score must lie in [0, 1]", score, _REMEDY)
+        if cost is None and m is None:
+            row.refuse("an arm that is no m needs a cost", None, "add a column `cost`")
+        if cost is not None and cost <= 0:
+            row.refuse("cost must be positive", cost, _REMEDY)
+        confidence, gold = (row.number(name) if row.has(name) else None for name in ("confidence", "gold_logprob"))
+        text = str(row.value("text")) if row.has("text") else None
+        return cls(score, float(m or 0) if cost is None else cost, cost is not None, text, confidence, gold)
+
+
+def _arm(row: Row) -> tuple[str, int | None]:
+    """The arm's name, and its m where it has one."""
+    if not row.has("m"):
+        return row.name("arm", "m"), None
+    m = row.integer("m")
+    if m < 1:
+        row.refuse("m must be a whole number of at least 1", m, _REMEDY)
+    return row.name("arm", "m"), m
+
+
+def _columns(
+    name: str, cells: Mapping[tuple[Key, str], _Cell], arms: Mapping[str, int | None], lines: Mapping[Key, Row]
+) -> dict[str, Any]:
+    for key in lines:
+        if missing := [arm for arm in arms if (key, arm) not in cells]:
+            raise DataError(f"{name}: every id needs a score for every arm, missing: id {key[0]!r}, arm {missing[0]!r}")
+    if len(priced := {cell.priced for cell in cells.values()}) > 1:
+        raise DataError(f"{name}: cost must stand in every row or in none, was: in some; fill the column")
+    mean_cost = {arm: float(np.mean([cells[key, arm].cost for key in lines])) for arm in arms}
+    order = sorted(arms, key=lambda arm: (arms[arm] or 0, mean_cost[arm], arm))
+    columns: dict[str, Any] = {
+        "id": [key[0] for key in lines],
+        "replicate": np.array([key[1] for key in lines]),
+        "arms": tuple(order),
+        "m": None if None in arms.values() else np.array([arms[arm] for arm in order]),
+        "unit": "cost" if True in priced else "tokens",
+        "group": [row.name("group", "image", "id") for row in lines.values()],
+        "dataset": [row.name("dataset") if row.has("dataset") else "all" for row in lines.values()],
+        "question": [row.optional("question") or "" for row in lines.values()],
+    }
+    if any(row.has("image") for row in lines.values()):
+        columns["meta"] = [{"image": row.optional("image")} for row in lines.values()]
+    for column in ("score", "cost", *_OPTIONAL):
+        table = [[getattr(cells[key, arm], column) for arm in order] for key in lines]
+        if all(value is not None for row in table for value in row):
+            columns[column] = np.array(table, dtype=object if column == "text" else np.float64)
+    return columns
+
+
+def frame(columns: Mapping[str, Any]) -> pandas.DataFrame:
+    """The table as a DataFrame, one row per (id, arm).
+
+    Raises:
+        DataError: pandas is not installed.
+    """
+    return _pandas().DataFrame(list(_rows(columns)))
+
+
+def write(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write a table.
+
+    Raises:
+        DataError: the file is there already, or Parquet is asked for without pyarrow.
+    """
+    if path.exists():
+        raise DataError(f"a table is never overwritten, was there already: {path.name}; give another name")
+    if path.suffix.lower() == ".parquet":
+        _write_parquet(path, list(_rows(columns)))
+        return
+    rows = _rows(columns)
+    head = next(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, head)
+        writer.writeheader()
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    tables = {name: columns[name] for name in ("score", "cost", *_OPTIONAL) if columns[name] is not None}
+    for k, name in enumerate(columns["id"].tolist()):
+        for number, arm in enumerate(columns["arms"]):
+            row = {"id": name, "replicate": int(columns["replicate"][k]), "arm": arm}
+            if columns["m"] is not None:
+                row["m"] = int(columns["m"][number])
+            row |= {text: str(columns[text][k]) for text in _TEXTS}
+            yield row | {cell: table[k, number] for cell, table in tables.items()}
+
+
+def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"writing {path.name} needs pyarrow, was: not installed; run `pip install pyarrow`") from error
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise DataError("a DataFrame needs pandas, was: not installed; run `pip install pandas`") from error
+    return pandas
