@@ -1,47 +1,22 @@
-"""The command line: `matryoshka-router answer | models | profile`.
-
-Reads arguments and prints; every decision is made elsewhere. Errors of ours end in one line and exit code 2.
-"""
+"""Commands that spend tokens: `answer`, `models`, `profile`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from encoders.errors import MatryoshkaError
 from encoders.loading import load, packaged
 from router.answering import answer as answer_question
-
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Spend visual tokens by need.", pretty_exceptions_enable=False
-)
-Backbone = Annotated[str, typer.Option(help="a packaged model's name or a model folder")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-
-
-def _reports(command: Callable[..., None]) -> Callable[..., None]:
-    """One line on stderr and exit code 2 in the place of a traceback."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except MatryoshkaError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
-
-    return run
+from router.commands.app import AsJson, Backbone, app, reports
 
 
 @app.command()
-@_reports
+@reports
 def answer(
     image: Annotated[Path, typer.Argument(help="a picture file")],
     question: str,
@@ -74,7 +49,7 @@ def answer(
 
 
 @app.command()
-@_reports
+@reports
 def models(as_json: AsJson = False) -> None:
     """List the packaged models with their measured accuracy at every m."""
     found = packaged()
@@ -92,7 +67,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-@_reports
+@reports
 def profile(backbone: Backbone = "nano-mqt", as_json: AsJson = False) -> None:
     """Measure this machine's latency for a backbone and save it; `Cost.ms` predicts from it afterwards."""
     from encoders.profiling import measure

@@ -1,0 +1,31 @@
+"""The application that commands register with, and how their errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from encoders.errors import MatryoshkaError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Spend visual tokens by need.", pretty_exceptions_enable=False
+)
+Backbone = Annotated[str, typer.Option(help="a packaged model's name or a model folder")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def reports(command: Callable[..., None]) -> Callable[..., None]:
+    """One line on stderr and exit code 2 in the place of a traceback."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except MatryoshkaError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return run

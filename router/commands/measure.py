@@ -1,0 +1,198 @@
+"""Commands that measure: `sweep`, `features`, `score`, `import`, `analyse`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.commands.app import AsJson, Backbone, app, reports
+
+if TYPE_CHECKING:
+    from training_data.outcomes import Outcomes
+
+Data = Annotated[str, typer.Option(help="a file of questions, a benchmark's folder, or scenes:STYLE:SPLIT:PICTURES")]
+Benchmark = Annotated[str | None, typer.Option(help="which benchmark the folder holds")]
+Out = Annotated[Path, typer.Option(help="the outcomes file")]
+Workers = Annotated[int | None, typer.Option(min=1, help="processes that open pictures; by default half the cores")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="count bad rows instead of stopping at the first")]
+
+
+@app.command()
+@reports
+def sweep(
+    data: Data,
+    out: Out,
+    backbone: Backbone = "nano-mqt",
+    benchmark: Benchmark = None,
+    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="passes; behind the first, pictures change harmlessly")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="questions per batch")] = 32,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="length of answers")] = None,
+    workers: Workers = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Answer every question at every m, once; run it again after a kill and it goes on."""
+    from encoders.loading import load
+    from training_data.sources import open_data
+    from training_data.sweep import sweep as run
+
+    examples, reading = open_data(data, benchmark, split, skip_bad)
+    _tell_skipped(reading)
+    failed: list[str] = []
+
+    def on_failure(name: str, reason: str) -> None:
+        failed.append(name)
+        typer.echo(f"not measured: {name}: {reason}", err=True)
+
+    run(
+        load(backbone),
+        examples,
+        out,
+        replicates=replicates,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        workers=workers,
+        on_failure=on_failure,
+    )
+    typer.echo(f"{out}: measured" + (f", {len(failed)} examples of this run could not be" if failed else ""), err=True)
+
+
+@app.command()
+@reports
+def features(
+    outcomes: Annotated[Path, typer.Argument(help="an outcomes file")],
+    data: Data,
+    backbone: Backbone = "nano-mqt",
+    benchmark: Benchmark = None,
+    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    workers: Workers = None,
+) -> None:
+    """Compute the visual features of an outcomes file anew, with one vision pass."""
+    from encoders.loading import load
+    from training_data.sources import open_data
+    from training_data.sweep import refresh_features
+
+    examples, _ = open_data(data, benchmark, split)
+    refresh_features(load(backbone), examples, outcomes, workers=workers)
+
+
+@app.command()
+@reports
+def score(
+    benchmark: Annotated[str, typer.Argument(help="pope, mme, scienceqa, vqav2, gqa, textvqa, ...")],
+    answers: Annotated[Path, typer.Option(help="an answer file, or MME's result folder")],
+    data: Annotated[Path | None, typer.Option(help="the benchmark's folder")] = None,
+    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score existing answers by a benchmark's own rules: its headline figures, no model."""
+    from training_data.headline import headline
+
+    figures = headline(benchmark, data, answers, split=split)
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    for name, value in _flat(figures):
+        typer.echo(f"{name:40s} {value:>10.2f}" if isinstance(value, float) else f"{name:40s} {value:>10}")
+
+
+def _flat(figures: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in figures.items():
+        rows += _flat(value, f"{before}{name} ") if isinstance(value, dict) else [(f"{before}{name}", value)]
+    return rows
+
+
+def _tell_skipped(reading: Any) -> None:
+    if reading is not None and reading.bad:
+        typer.echo(f"skipped {reading.bad} bad rows, the first: {reading.messages[0]}", err=True)
+
+
+imports = typer.Typer(no_args_is_help=True, help="Turn other people's logs and tables into an outcomes file.")
+app.add_typer(imports, name="import")
+Metric = Annotated[str | None, typer.Option(help="the field that holds the score, where there are several")]
+
+
+@imports.command("table")
+@reports
+def import_table(table: Annotated[Path, typer.Argument(help="a .csv or .parquet table")], out: Out) -> None:
+    """One row per id and m (or arm): id, question, m, score, and what else there is."""
+    from training_data.outcomes import Outcomes
+
+    _save(Outcomes.load(table), out)
+
+
+@imports.command("lmms-eval")
+@reports
+def import_lmms_eval(
+    logs: Annotated[list[str], typer.Argument(help="a folder per m, or M=FOLDER where the log does not say its m")],
+    out: Out,
+    metric: Metric = None,
+) -> None:
+    """Logs written with --log_samples."""
+    from training_data.logs import lmms_eval
+    from training_data.logs.budgets import parse_logs
+
+    _save(lmms_eval.read(parse_logs(logs), metric), out)
+
+
+@imports.command("vlmevalkit")
+@reports
+def import_vlmevalkit(
+    files: Annotated[list[str], typer.Argument(help="M=FILE, a prediction file per m")],
+    out: Out,
+    metric: Metric = None,
+    dataset: Annotated[str | None, typer.Option(help="the data set's name")] = None,
+) -> None:
+    """Prediction files, .xlsx, .tsv or .json."""
+    from training_data.logs import vlmevalkit
+    from training_data.logs.budgets import parse_budgets
+
+    _save(vlmevalkit.read(parse_budgets(files), metric, dataset), out)
+
+
+@imports.command("answers")
+@reports
+def import_answers(
+    benchmark: Annotated[str, typer.Option(help="whose questions were answered")],
+    data: Annotated[Path, typer.Option(help="the benchmark's folder")],
+    answers: Annotated[list[str], typer.Option(help="M=FILE; give one for every m")],
+    out: Out,
+    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+) -> None:
+    """Answer files in LLaVA's format, one per m, scored by a benchmark's rules."""
+    from training_data.logs import answers as logs
+    from training_data.logs.budgets import parse_budgets
+
+    _save(logs.read(benchmark, data, parse_budgets(answers), split), out)
+
+
+def _save(outcomes: Outcomes, out: Path) -> None:
+    outcomes.save(out)
+    typer.echo(f"{out}: {outcomes}", err=True)
+
+
+@app.command()
+@reports
+def analyse(
+    outcomes: Annotated[Path, typer.Argument(help="an outcomes file or a table")],
+    out: Annotated[Path, typer.Option(help="the folder of the report")],
+    data: Annotated[str | None, typer.Option(help="where the pictures are, as for sweep")] = None,
+    benchmark: Benchmark = None,
+    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="take what an unfinished sweep has so far")] = False,
+) -> None:
+    """Say whether there is anything to route, and write the report."""
+    from training_data.diagnosis import diagnose
+    from training_data.outcomes import Outcomes
+    from training_data.report import report
+    from training_data.sources import open_data, pictures_of
+
+    measured = Outcomes.load(outcomes, partial)
+    pictures = None if data is None else pictures_of(open_data(data, benchmark, split)[0])
+    page = report(measured, out, pictures)
+    typer.echo(str(diagnose(measured)))
+    typer.echo(f"report: {page}", err=True)

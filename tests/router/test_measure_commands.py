@@ -1,0 +1,96 @@
+"""The measuring commands, as typed: what they print, and one line for what goes wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from router.commands import app
+from training_data.outcomes import Outcomes
+
+runner = CliRunner()
+
+
+def run(*words):
+    return runner.invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of 40 questions about 20 pictures, three m; half of them need the most."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "mine.csv"
+    lines = ["id,question,m,score,image,dataset"]
+    for k in range(40):
+        needed = int(rng.integers(0, 3))
+        lines += [
+            f"q{k},how many <b>things</b>?,{m},{int(rung >= needed)},p{k // 2}.png,{'ab'[k % 2]}"
+            for rung, m in enumerate((1, 16, 144))
+        ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_sweep_then_analyse(tmp_path):
+    out = tmp_path / "o.sqlite"
+    done = run("sweep", "--data", "scenes:a:test:6:2", "--out", out, "--workers", 1, "--batch-size", 6)
+    assert done.exit_code == 0, done.output
+    outcomes = Outcomes.load(out)
+    assert len(outcomes) == 12 and outcomes.m.tolist() == [1, 2, 4, 8, 16, 36, 64, 144]
+    assert outcomes.features is not None and outcomes.meta[0]["style"] == "a"
+    again = run("sweep", "--data", "scenes:a:test:6:3", "--out", out)
+    assert again.exit_code == 2 and "error: o.sqlite goes on only with what it was begun with; data" in again.output
+
+
+def test_a_table_is_imported_and_analysed(table, tmp_path):
+    out = tmp_path / "o.sqlite"
+    assert run("import", "table", table, "--out", out).exit_code == 0
+    assert Outcomes.load(out).unit == "tokens"
+    told = run("analyse", out, "--out", tmp_path / "report")
+    assert told.exit_code == 0 and "hindsight adds" in told.stdout
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<b>things" not in page
+
+
+def test_answers_are_imported_with_their_benchmark(tmp_path):
+    data = tmp_path / "pope"
+    data.mkdir()
+    labels = [
+        {"question_id": k, "image": f"{k}.jpg", "text": f"Is there a cup {k} in the image?", "label": "yn"[k % 2]}
+        for k in range(4)
+    ]
+    for label in labels:
+        label["label"] = {"y": "yes", "n": "no"}[label["label"]]
+    (data / "coco_pope_random.json").write_text("\n".join(map(json.dumps, labels)))
+    for m, text in ((16, "yes"), (64, "no")):
+        rows = [{"question_id": k, "prompt": labels[k]["text"], "text": text} for k in range(4)]
+        (tmp_path / f"{m}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = [f"--answers={m}={tmp_path / f'{m}.jsonl'}" for m in (16, 64)]
+    done = run("import", "answers", "--benchmark", "pope", "--data", data, *given, "--out", tmp_path / "o.sqlite")
+    assert done.exit_code == 0, done.output
+    assert Outcomes.load(tmp_path / "o.sqlite").score.mean(0).tolist() == [0.5, 0.5]
+    figures = run("score", "pope", "--data", data, "--answers", tmp_path / "16.jsonl", "--json")
+    assert json.loads(figures.stdout)["random"]["recall"] == 100
+    assert "random yes_rate" in run("score", "pope", "--data", data, "--answers", tmp_path / "16.jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sweep", "--data", "nowhere.jsonl", "--out", "OUT"), "nowhere.jsonl"),
+        (("sweep", "--data", "scenes:q", "--out", "OUT"), "scenes are named"),
+        (("sweep", "--data", "scenes:a:test:2", "--out", "OUT", "--backbone", "nobody"), "nobody"),
+        (("analyse", "nowhere.sqlite", "--out", "OUT"), "must exist, was: nowhere.sqlite"),
+        (("score", "imagenet", "--answers", "x.jsonl"), "was: 'imagenet'"),
+        (("score", "pope", "--answers", "x.jsonl"), "need its data folder"),
+        (("import", "table", "nowhere.csv", "--out", "OUT"), "nowhere.csv"),
+        (("import", "vlmevalkit", "a.tsv", "--out", "OUT"), "16=PATH"),
+        (("import", "lmms-eval", "nowhere", "--out", "OUT"), "nowhere"),
+        (("features", "nowhere.sqlite", "--data", "scenes:a:test:2"), "nowhere.sqlite"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(words, message, tmp_path):
+    failed = run(*[tmp_path / "out" if word == "OUT" else word for word in words])
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1 and message in failed.stderr

@@ -1,0 +1,264 @@
+"""The sweep: every example at every m, once, whatever kills it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.errors import DataError
+from encoders.features import VERSION, feature_names
+from training_data import store
+from training_data import sweep as sweeping
+from training_data.example import Example
+from training_data.outcomes import Outcomes
+from training_data.sources import SceneExamples, open_data
+from training_data.sweep import refresh_features, sweep
+
+
+@pytest.fixture
+def examples(pictures, tmp_path):
+    """Ten questions about four pictures, two of them given as files."""
+    paths = []
+    for k, picture in enumerate(pictures[:2]):
+        paths.append(tmp_path / f"{k}.png")
+        picture.save(paths[-1])
+    sources = [*paths, *pictures[2:]]
+    asked = [("what number is written", ("7", "seven")), ("hm", ("yes",)), ("what colour is the circle", ("red",))]
+    return [
+        Example(f"q{k}", sources[k % 4], asked[k % 3][0], asked[k % 3][1], f"p{k % 4}", f"d{k % 2}", meta={"k": k})
+        for k in range(10)
+    ]
+
+
+def test_every_row_equals_asking_alone(tiny, examples, tmp_path):
+    outcomes = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4))
+    assert outcomes.m.tolist() == list(tiny.ladder) and outcomes.backbone == ("tiny-mqt", tiny.fingerprint)
+    for row, example in enumerate(examples):
+        encoded = tiny.encode([example.picture()])
+        golds = [tiny.score_ladder(encoded, [example.question], [gold])[0] for gold in example.answers]
+        for arm, m in enumerate(tiny.ladder):
+            [alone] = tiny.generate(encoded, [example.question], m)
+            assert outcomes.text[row, arm] == alone.text
+            assert outcomes.confidence[row, arm] == pytest.approx(alone.logprob, abs=1e-4)
+            assert outcomes.score[row, arm] == float(alone.text.lower() in example.answers)
+            cost = tiny.cost(alone.visual_tokens, alone.text_tokens, alone.new_tokens)
+            assert outcomes.cost[row, arm] == pytest.approx(cost.tflops)
+            assert outcomes.gold_logprob[row, arm] == pytest.approx(np.logaddexp.reduce(golds)[arm], abs=1e-4)
+    assert outcomes.meta[3] == {"k": 3} and outcomes.group[5] == "p1" and outcomes.dataset[5] == "d1"
+
+
+def test_features_are_those_of_the_pictures_alone(tiny, examples, tmp_path):
+    from encoders.features import visual_features
+    from encoders.images import open_image
+    from encoders.pixels import pixel_statistics
+
+    outcomes = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4))
+    assert outcomes.features.version == VERSION and outcomes.features.names == feature_names(tiny)
+    for row in (0, 3, 9):
+        picture = examples[row].picture()
+        alone = visual_features(tiny, tiny.encode([picture]), [pixel_statistics(open_image(picture))])
+        assert np.allclose(outcomes.features.values[row], alone[0], atol=1e-3)
+
+
+def test_one_vision_pass_per_picture_of_a_batch(tiny, examples, tmp_path, monkeypatch):
+    seen = []
+    real = tiny.from_pixels
+    monkeypatch.setattr(tiny, "from_pixels", lambda pixels: seen.append(len(pixels)) or real(pixels))
+    sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=10)
+    assert seen == [4]
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_killed_sweep_goes_on_to_the_same_file(tiny, examples, tmp_path, monkeypatch, last):
+    whole = Outcomes.load(sweep(tiny, examples, tmp_path / "whole.sqlite", batch_size=4, replicates=2))
+    real, batches = store.Store.add, []
+
+    def dies(self, *rows):
+        if len(batches) == last:
+            raise KeyboardInterrupt
+        batches.append(rows)
+        real(self, *rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Store, "add", dies)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2)
+    resumed = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2))
+    assert resumed.digest() == whole.digest()
+
+
+def test_what_changed_since_is_refused(tiny, make_tiny, examples, tmp_path):
+    path = sweep(tiny, examples, tmp_path / "o.sqlite")
+    with pytest.raises(DataError, match="data was"):
+        sweep(tiny, examples[:-1], path)
+    with pytest.raises(DataError, match="arms was"):
+        sweep(tiny, examples, path, ladder=(1, 2))
+    with pytest.raises(DataError, match="max_new_tokens was"):
+        sweep(tiny, examples, path, max_new_tokens=2)
+    other = make_tiny("mqt")
+    other.language.lm_head.weight.data.add_(0.1)
+    with pytest.raises(DataError, match="backbone was"):
+        sweep(other, examples, path)
+    before = path.read_bytes()
+    sweep(tiny, examples, path)
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_measured_costs_one_recorded_error(tiny, examples, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG nothing")
+    bad = [
+        Example("torn", tmp_path / "torn.png", "what", ("1",), "t", "d"),
+        Example("long", examples[0].image, "what " * 500, ("1",), "p0", "d"),
+        Example("two", (examples[0].image, examples[1].image), "what", ("1",), "p0", "d"),
+        Example("blank", examples[0].image, " ", ("1",), "p0", "d"),
+    ]
+    told = []
+    path = sweep(
+        tiny, [*examples[:5], *bad, *examples[5:]], tmp_path / "o.sqlite", on_failure=lambda *f: told.append(f)
+    )
+    assert sorted(Outcomes.load(path).id.tolist()) == sorted(example.id for example in examples)
+    reasons = dict(store.failures(path))
+    assert reasons == dict(told) and reasons.keys() == {"torn", "long", "two", "blank"}
+    assert "torn.png" in reasons["torn"] and "must fit in" in reasons["long"] and "was: 2" in reasons["two"]
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(tiny, examples, tmp_path, monkeypatch):
+    whole = Outcomes.load(sweep(tiny, examples, tmp_path / "whole.sqlite"))
+    real, sizes = tiny.measure_ladder, []
+
+    def small(encoded, questions, *rest):
+        sizes.append(len(questions))
+        if len(questions) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(encoded, questions, *rest)
+
+    monkeypatch.setattr(tiny, "measure_ladder", small)
+    halved = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite"))
+    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+    assert np.array_equal(halved.text, whole.text)
+
+
+def test_other_runtime_errors_are_not_taken_for_memory(tiny, examples, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(tiny, "measure_ladder", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        sweep(tiny, examples, tmp_path / "o.sqlite")
+
+
+def test_choices_give_a_margin(tiny, examples, tmp_path):
+    letters = Example("l", examples[0].image, "which", ("B",), "p0", "d", choices=("cat", "dog", "cow"))
+    words = Example("w", examples[0].image, "which", ("dog",), "p0", "d", choices=("cat", "dog", "cow"))
+    path = sweep(tiny, [letters, words], tmp_path / "o.sqlite")
+    import sqlite3
+
+    rows = (
+        sqlite3.connect(path).execute("SELECT number, gold_logprob, margin FROM measurements WHERE arm = 0").fetchall()
+    )
+    encoded = tiny.encode([examples[0].picture()] * 3)
+    for (_, gold, margin), texts in zip(sorted(rows), (("A", "B", "C"), ("cat", "dog", "cow")), strict=True):
+        scores = tiny.score(encoded, ["which"] * 3, texts, tiny.ladder[0])
+        assert gold == pytest.approx(scores[1], abs=1e-4)
+        assert margin == pytest.approx(scores[1] - max(scores[0], scores[2]), abs=1e-4)
+
+
+def test_replicates_see_changed_pictures_of_the_same_questions(tiny, examples, tmp_path):
+    outcomes = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", replicates=2))
+    first, second = outcomes.select(outcomes.replicate == 0), outcomes.select(outcomes.replicate == 1)
+    assert first.id.tolist() == second.id.tolist()
+    assert not np.array_equal(first.features.values, second.features.values)
+    assert np.array_equal(first.digest(), Outcomes.load(sweep(tiny, examples, tmp_path / "1.sqlite")).digest())
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (iter([]), "more than one pass"),
+        ([], "at least one example"),
+        ([Example("a", "x.png", "q", ("1",), "g", "d")] * 2, "was twice: 'a'"),
+    ],
+)
+def test_examples_that_break_a_rule_are_refused(tiny, tmp_path, examples, message):
+    with pytest.raises(DataError, match=message):
+        sweep(tiny, examples, tmp_path / "o.sqlite")
+
+
+@pytest.mark.parametrize("ladder", [(4,), (4, 1), (1, 1, 2)])
+def test_a_ladder_must_rise(tiny, examples, tmp_path, ladder):
+    with pytest.raises(DataError, match="two or more rising m"):
+        sweep(tiny, examples, tmp_path / "o.sqlite", ladder=ladder)
+
+
+def test_features_are_computed_anew_with_one_vision_pass(tiny, examples, tmp_path, monkeypatch):
+    path = sweep(tiny, examples, tmp_path / "o.sqlite")
+    before = Outcomes.load(path)
+    monkeypatch.setattr(sweeping.features, "VERSION", 99)
+    monkeypatch.setattr(
+        sweeping.features, "visual_features", lambda b, e, s: np.full((len(s), len(feature_names(b))), 5)
+    )
+    monkeypatch.setattr(tiny, "measure_ladder", None)
+    refresh_features(tiny, examples, path)
+    after = Outcomes.load(path)
+    assert after.features.version == 99 and (after.features.values == 5).all()
+    assert np.array_equal(after.score, before.score)
+    with pytest.raises(DataError, match="data was"):
+        refresh_features(tiny, examples[:-1], path)
+
+
+def test_scenes_are_named_in_one_word():
+    scenes, skipped = open_data("scenes:b:test:3:2")
+    assert skipped is None and scenes == SceneExamples(3, "b", "test", 2)
+    assert len(list(scenes)) == 6 and [e.id for e in scenes] == [e.id for e in scenes]
+
+
+@pytest.mark.parametrize(
+    "text", ["scenes:c:test:3", "scenes:a:tests:3", "scenes:a:test", "scenes:a:test:0", "scenes:a:test:x"]
+)
+def test_other_words_for_scenes_are_refused(text):
+    with pytest.raises(DataError, match="scenes are named"):
+        open_data(text)
+
+
+def test_a_folder_needs_its_benchmark(tmp_path):
+    with pytest.raises(DataError, match="give --benchmark"):
+        open_data(str(tmp_path))
+
+
+COMMAND = [sys.executable, "-m", "router.commands", "sweep", "--data", "scenes:a:test:160", "--workers", "1"]
+
+
+@pytest.mark.slow
+def test_the_command_killed_at_five_random_instants_gives_the_uninterrupted_file(tmp_path):
+    """SIGKILL; the packaged model on scenes."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    subprocess.run([*COMMAND, "--out", tmp_path / "whole.sqlite"], check=True, capture_output=True, env=environment)
+    whole_seconds = time.monotonic() - started
+    path, dice, kills = tmp_path / "o.sqlite", random.Random(0), 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            [*COMMAND, "--out", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        )
+        time.sleep(dice.uniform(0.3, 1.0) * whole_seconds * 0.8)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 2
+    subprocess.run([*COMMAND, "--out", path], check=True, capture_output=True, env=environment)
+    assert Outcomes.load(path).digest() == Outcomes.load(tmp_path / "whole.sqlite").digest()
+
+
+def test_noise_pictures_differ_from_their_replicates_by_little():
+    from training_data.replicates import disturbed
+
+    plain = Image.new("RGB", (40, 30), (100, 150, 200))
+    changed = np.asarray(disturbed(plain, 1), dtype=int)
+    assert 0 < np.abs(changed - np.asarray(plain, dtype=int)).max() <= 12
+    assert np.array_equal(changed, np.asarray(disturbed(plain, 1)))
+    assert not np.array_equal(changed, np.asarray(disturbed(plain, 2)))

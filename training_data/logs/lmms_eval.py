@@ -1,0 +1,173 @@
+"""Logs of lmms-eval (`--log_samples --output_path D`), one folder per m.
+
+    D/<model>/20241008_173423_results.json
+    D/<model>/20241008_173423_samples_pope.jsonl
+
+One line of samples, and what is read of results, https://github.com/EvolvingLMMs-Lab/lmms-eval
+(lmms_eval/loggers/evaluation_tracker.py, `save_results_samples`):
+
+    {"doc_id": 0, "target": "yes", "input": "Is there a cup in the image?...", "filtered_resps": ["Yes"],
+     "doc_hash": "...", "pope_accuracy": {"question_id": "0", "score": 1.0, ...}, "pope_f1_score": {...}, ...}
+    {"config": {"model": "llava", "model_args": "pretrained=...,matryoshka_vis_token_scale=16"}, ...}
+
+Joined on task and doc_id; doc_hash is the same for many a task's rows and no key. Ids are "task/doc_id", the data set
+is the task. The group is the picture where the line names it ("image_id" and the like within "doc" or a metric, or a
+"question_id" that is a picture's name, as in MME), else the id: then questions about one picture may part in a split.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from encoders.errors import DataError
+from training_data.logs.files import read_document
+from training_data.logs.grade import grade
+from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
+from training_data.outcomes import Outcomes
+from training_data.rows import Row, read_rows
+
+# Arguments of a model that say how many visual tokens it spends: MQT's, M3's, Gemma's, and plug-ins' own words.
+BUDGET_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")
+
+_SAMPLES = re.compile(r"(?P<run>.+?)_samples_(?P<task>.+)\.jsonl")
+_ARGUMENT = re.compile(rf"(?:^|,)\s*(?P<key>{'|'.join(BUDGET_KEYS)})\s*=\s*(?P<value>[^,]*)")
+_FRAME = {  # every other field of a line is a metric
+    *("doc_id", "doc", "target", "arguments", "input", "input_media", "resps", "filtered_resps", "filter", "metrics"),
+    *("doc_hash", "prompt_hash", "target_hash", "token_counts"),
+}
+_PICTURE_KEYS = ("image_path", "image_name", "image_id", "imageId", "image", "img_path", "img_id", "question_id")
+
+
+def read(logs: Mapping[int, Path] | Sequence[Path], metric: str | None = None) -> Outcomes:
+    """Outcomes of the same tasks at several m; every task in the folders is taken.
+
+    Args:
+        logs: a folder, or one samples file, per m; as a mapping from m, or as paths alone where the results file beside
+            the samples says it in its model_args, under one of `BUDGET_KEYS`.
+        metric: the field of a line that holds the score; needed where a task has several that differ.
+
+    Raises:
+        DataError: files missing or damaged; an m that is not said, or said of two logs; a question whose input or
+            target differs across m, or that a log lacks; a score that cannot be read. By task, doc_id, file and line.
+    """
+    if not isinstance(logs, Mapping):
+        logs = _by_budget(logs)
+    return join({m: _samples(path, metric) for m, path in logs.items()})
+
+
+def budget_of(log: Path) -> int:
+    """The m of a log, from the results files beside its samples.
+
+    Raises:
+        DataError: no results file, none or several of `BUDGET_KEYS` in its model_args, or no whole number there.
+    """
+    found = {_budget(path): path for path in _samples_files(log).values()}
+    if len(found) > 1:
+        said = ", ".join(f"{m} in {path.name}" for m, path in found.items())
+        raise DataError(f"a log has one m, was: {said}; give each m its folder")
+    return next(iter(found))
+
+
+def _by_budget(paths: Sequence[Path]) -> dict[int, Path]:
+    logs: dict[int, Path] = {}
+    for path in paths:
+        m = budget_of(path)
+        if m in logs:
+            raise DataError(f"each m has one log, was twice: {m}, for {logs[m]} and {path}; drop one")
+        logs[m] = path
+    return logs
+
+
+def _samples_files(log: Path) -> dict[str, Path]:
+    """The samples file of each task, below a folder or given itself."""
+    paths = sorted(log.rglob("*_samples_*.jsonl")) if log.is_dir() else [log]
+    files: dict[str, Path] = {}
+    for path in paths:
+        match = _SAMPLES.fullmatch(path.name)
+        if not match or not path.is_file():
+            raise DataError(
+                f"a log must be a folder or a file DATE_samples_TASK.jsonl, was: {str(path)!r}; check the path"
+            )
+        if (task := match["task"]) in files:
+            names = f"{files[task].name} and {path.name}"
+            raise DataError(
+                f"a task has one samples file per m, was: {names} for {task!r} in {log}; give one run's folder"
+            )
+        files[task] = path
+    if not files:
+        raise DataError(f"a log must hold DATE_samples_TASK.jsonl, was: none in {str(log)!r}; run with --log_samples")
+    return files
+
+
+def _budget(samples: Path) -> int:
+    match = _SAMPLES.fullmatch(samples.name)
+    results = samples.with_name(f"{match['run'] if match else ''}_results.json")
+    remedy = f"give the m by hand, as in 16={samples.parent}"
+    if not results.is_file():
+        raise DataError(f"the m of a log stands in its results file, was: no {results.name}; {remedy}")
+    config = read_document(results).value("config")
+    arguments = config.get("model_args") if isinstance(config, dict) else None
+    said = _arguments(arguments)
+    if len(set(said.values())) != 1:
+        rule = f"model_args must say m, under one of {', '.join(BUDGET_KEYS)}"
+        raise DataError(f"{results.name}: {rule}, was: {arguments!r}; {remedy}")
+    key, value = next(iter(said.items()))
+    if not (value.isdecimal() and int(value) >= 1):
+        raise DataError(f"{results.name}: {key} must be a whole number of at least 1, was: {value!r}; {remedy}")
+    return int(value)
+
+
+def _arguments(arguments: Any) -> dict[str, str]:
+    """What model_args, "a=1,b=2" or an object, says of m."""
+    if isinstance(arguments, dict):
+        return {key: str(arguments[key]) for key in BUDGET_KEYS if arguments.get(key) is not None}
+    return {match["key"]: match["value"].strip() for match in _ARGUMENT.finditer(str(arguments or ""))}
+
+
+def _samples(log: Path, metric: str | None) -> Iterator[Sample]:
+    for task, path in _samples_files(log).items():
+        for row in read_rows(path):
+            yield _sample(task, row, metric)
+
+
+def _sample(task: str, row: Row, metric: str | None) -> Sample:
+    name = f"{task}/{row.name('doc_id')}"
+    fields = [field for field, value in row.fields.items() if field not in _FRAME and not isinstance(value, str)]
+    if (score := grade(row, fields, metric)) is None:
+        row.refuse(
+            "a line must hold a metric with a number", f"only {', '.join(fields) or 'none'}", "score it yourself"
+        )
+    asked = _said(row.value("input"))
+    return Sample(
+        id=name,
+        group=_picture(row, task) or name,
+        dataset=task,
+        question=asked,
+        text=_said(row.value("filtered_resps", "resps")),
+        score=score,
+        where=f"{row.file}, {row.place}",
+        same={"input": asked, "target": _said(row.fields.get("target"))},
+    )
+
+
+def _said(value: Any) -> str:
+    """A text, out of the lists of one that evaluators wrap it in; anything else as JSON."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _picture(row: Row, task: str) -> str | None:
+    """The picture, where the line names it: by its file's name in whatever task, or by an id of this task."""
+    for holder in (value for field, value in row.fields.items() if field not in _FRAME or field == "doc"):
+        for key in _PICTURE_KEYS if isinstance(holder, dict) else ():
+            value = holder.get(key)
+            if isinstance(value, str) and PurePosixPath(value).suffix.lower() in PICTURE_ENDINGS:
+                return value
+            if key != "question_id" and isinstance(value, str | int) and value != "":
+                return f"{task}/{value}"
+    return None

@@ -1,0 +1,98 @@
+"""Where examples come from: a file of your own, a public benchmark's folder, or the scenes.
+
+Knows names and arguments. Reads nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from PIL import Image
+
+from encoders.errors import DataError, MatryoshkaError
+from encoders.images import open_image
+from training_data.example import Example, Source
+from training_data.readers import read, read_own
+from training_data.rows import Reading
+from training_data.scenes import STYLE_NAMES, examples
+from training_data.scenes.facts import StyleName
+
+_SCENES = "scenes:"
+Split = Literal["train", "calibrate", "test"]
+
+
+@dataclass(frozen=True)
+class SceneExamples:
+    """Questions on procedural pictures, drawn as they are asked for: gone through as often as wanted, never held."""
+
+    pictures: int
+    style: StyleName = "a"
+    split: Split = "train"
+    questions: int = 1
+    start: int = 0
+    seed: int = 0
+
+    def __iter__(self) -> Iterator[Example]:
+        return examples(self.pictures, self.style, self.split, self.seed, self.start, self.questions)
+
+    @classmethod
+    def parse(cls, text: str) -> SceneExamples:
+        """`scenes:STYLE:SPLIT:PICTURES[:QUESTIONS]`, such as scenes:a:test:2000.
+
+        Raises:
+            DataError: it is written otherwise.
+        """
+        parts = text.removeprefix(_SCENES).split(":")
+        counts = [part for part in parts[2:] if part.isdecimal() and 0 < int(part) < 10**9]
+        known = len(parts) in (3, 4) and parts[0] in STYLE_NAMES and parts[1] in get_args(Split)
+        if not known or len(counts) != len(parts) - 2:
+            raise DataError(
+                f"scenes are named scenes:STYLE:SPLIT:PICTURES[:QUESTIONS], style {' or '.join(STYLE_NAMES)}, split "
+                f"{', '.join(get_args(Split))}, was: {text!r}; for example scenes:a:test:2000"
+            )
+        return cls(int(counts[0]), cast(StyleName, parts[0]), cast(Split, parts[1]), *map(int, counts[1:]))
+
+
+def open_data(
+    data: str, benchmark: str | None = None, split: str | None = None, skip_bad: bool = False
+) -> tuple[Iterable[Example], Reading | None]:
+    """Examples that can be gone through more than once, and what was skipped where a file was read.
+
+    Args:
+        data: scenes as `SceneExamples.parse` takes them; a folder, with `benchmark`; or a file of your own questions.
+        benchmark: a name of `training_data.readers.BENCHMARKS`.
+        split: which part of the benchmark.
+        skip_bad: count bad rows instead of raising the first.
+
+    Raises:
+        DataError: as the readers do.
+    """
+    if data.startswith(_SCENES):
+        return SceneExamples.parse(data), None
+    if benchmark is None and Path(data).is_dir():
+        raise DataError(f"a folder needs the benchmark it holds, was: {Path(data).name!r} alone; give --benchmark")
+    if benchmark is None:
+        reading = read_own(data, skip_bad=skip_bad)
+    else:
+        reading = read(benchmark, data, split=split, skip_bad=skip_bad)
+    return reading.examples, reading
+
+
+def pictures_of(examples: Iterable[Example]) -> Callable[[str], Image.Image | None]:
+    """A function from a group to its picture, None where it cannot be read."""
+    sources: dict[str, Source] = {}
+    for example in examples:
+        if example.images:
+            sources.setdefault(example.group, example.images[0])
+
+    def picture(group: str) -> Image.Image | None:
+        source = sources.get(group)
+        try:
+            return None if source is None else open_image(source() if callable(source) else source)
+        except MatryoshkaError:
+            return None
+
+    return picture
