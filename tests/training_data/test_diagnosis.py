@@ -1,0 +1,112 @@
+"""Verdicts on outcomes whose truth is known because they were drawn from it."""
+
+import numpy as np
+import pytest
+
+from training_data.diagnosis import diagnose
+from training_data.outcomes import Outcomes
+
+LADDER = np.array([1, 4, 16, 64])
+
+
+def outcomes(chance, replicates=1, per_picture=1, seed=0):
+    """Right or wrong by each example's chance at each arm (n, 4); cost is m."""
+    chance = np.repeat(np.asarray(chance, float), replicates, axis=0)
+    n = len(chance)
+    example = np.arange(n) // replicates
+    return Outcomes(
+        id=example.astype(str),
+        group=(example // per_picture).astype(str),
+        dataset=np.full(n, "drawn"),
+        question=np.full(n, "how many"),
+        replicate=np.arange(n) % replicates,
+        arms=tuple(map(str, LADDER)),
+        m=LADDER,
+        score=(np.random.default_rng(seed).random(chance.shape) < chance).astype(float),
+        cost=np.tile(LADDER.astype(float), (n, 1)),
+    )
+
+
+def needs(first, n=300):
+    """Chances of 300 examples, evenly first solved at each arm of `first` (4: never), certain from there on."""
+    return np.array([np.arange(4) >= first[row % len(first)] for row in range(n)], float)
+
+
+def told(chance, **options):
+    return diagnose(outcomes(chance, **options), resamples=200)
+
+
+def test_real_need_that_tokens_serve_is_steep():
+    found = told(needs([0, 1, 2, 3]))
+    assert (found.verdict, found.support, found.luck.value) == ("steep", 1, 0)
+    assert (found.cheapest, found.best, found.dearest, found.dominated) == ("1", "64", "64", ())
+    assert found.kept.value == pytest.approx(0.25) and found.kept.low < 0.25 < found.kept.high
+    assert "Fit a router" in found.advice[0]
+
+
+def test_arms_that_agree_are_flat():
+    found = told(needs([0, 0, 0, 4]))
+    assert (found.verdict, found.never_solved, found.dominated) == ("flat", 0.25, ("4", "16", "64"))
+    assert found.advice[0] == "Answer everything with 1: there is nothing to route."
+    assert "solved by no arm" in found.advice[1]
+
+
+def test_what_no_arm_solves_is_flat():
+    found = told(np.zeros((20, 4)))
+    assert (found.verdict, found.kept.value, found.luck.value) == ("flat", 1, 0)
+
+
+@pytest.mark.parametrize("replicates", [1, 4])
+def test_coin_flips_are_mostly_luck(replicates):
+    found = told(np.full((300, 4), 0.5), replicates=replicates)
+    assert found.verdict == "mostly luck" and found.luck.value > 0.7
+    assert found.headroom.low > 0.3  # an oracle that nobody can reach
+    assert found.luck_from == ("flips" if replicates == 1 else "replicates")
+    assert any("sweep with replicates" in line for line in found.advice) == (replicates == 1)
+
+
+def test_a_dearest_arm_below_the_best_is_non_monotone():
+    chance = needs([0, 1, 2])
+    chance[:30, 3] = 0
+    found = told(chance)
+    assert (found.verdict, found.best, found.dominated) == ("non-monotone", "16", ("64",))
+    assert found.drop.value == pytest.approx(0.1) and found.drop.low > 0.05
+    assert "Take 16 as full" in found.advice[0]
+
+
+def test_a_level_ladder_of_opposite_needs_is_told_from_luck_by_replicates():
+    chance = np.tile([[1.0, 1, 0, 0], [0, 0, 1, 1]], (100, 1))
+    assert told(chance).verdict == "mostly luck"
+    found = told(chance, replicates=3)
+    assert (found.verdict, found.luck.value) == ("non-monotone", 0)
+
+
+def test_steep_with_noise_is_still_steep_and_replicates_say_how_much_is_luck():
+    found = told(0.1 + 0.8 * needs([0, 1, 2, 3]), replicates=4)
+    assert found.verdict == "steep" and 0.05 < found.luck.low <= found.luck.value <= found.luck.high < 0.5
+
+
+def test_too_few_pictures_are_said_to_be_too_few():
+    chance = np.tile([[0.0, 1, 1, 1]] + [[1.0, 1, 1, 1]] * 59, (1, 1))  # the verdict hangs on one picture
+    found = told(chance)
+    assert found.verdict == "steep" and 0.4 < found.support < 0.8
+    assert "measure more" in found.advice[-1]
+
+
+def test_questions_about_one_picture_do_not_count_as_many():
+    alone, together = told(needs([0, 3])), told(np.repeat(needs([0, 3], 30), 10, axis=0), per_picture=10)
+    assert together.kept.high - together.kept.low > 2 * (alone.kept.high - alone.kept.low)
+    assert (together.examples, together.pictures) == (300, 30)
+
+
+def test_an_example_that_lacks_a_replicate_is_left_out_of_luck():
+    rows = outcomes(np.full((100, 4), 0.5), replicates=3)
+    found = diagnose(rows.select(np.arange(len(rows)) != 4), resamples=100)
+    assert (found.examples, found.luck_from) == (100, "replicates")
+
+
+def test_the_text_carries_the_verdict_its_numbers_and_the_advice():
+    found = told(needs([0, 1, 2, 3]))
+    text = str(found)
+    assert text.startswith("steep (100% of resamples agree)")
+    assert all(line in text for line in found.advice) and "0.250 [" in text

@@ -1,0 +1,143 @@
+"""Everything a report says about outcomes, as numbers: per data set, per picture, and the curves of the whole.
+
+Knows Outcomes. Draws and writes nothing (`training_data.figures`, `training_data.report`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training_data.bootstrap import Estimate, Resamples, interval
+from training_data.curves import Curve, group_sums, hull, identity_curve, identity_curve_crossfit, oracle_curve
+from training_data.diagnosis import Diagnosis, diagnose
+from training_data.oracle import (
+    Need,
+    agreement,
+    by_replicate,
+    complete,
+    complexity,
+    histogram,
+    labels,
+    need,
+    rank_correlation,
+    replicate_oracle,
+)
+from training_data.outcomes import Outcomes
+
+HULL = "hull of fixed arms"
+ORACLE = "oracle, never-solved charged the cheapest arm"
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set, or all of them together.
+
+    Attributes:
+        mean: score of every arm.
+        need: the cheapest arm within a point of the best.
+        label, stable: (k + 1,) how many examples have each oracle label, never-solved last.
+    """
+
+    name: str
+    examples: int
+    pictures: int
+    mean: tuple[Estimate, ...]
+    need: Need
+    label: np.ndarray
+    stable: np.ndarray
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found.
+
+    Attributes:
+        outcomes: the originals, replicates left out.
+        label: (n,) oracle label of each of them.
+        curves: by name, in the order in which they are told apart in a legend; score against mean cost.
+        pictures, complexity: (g,) pictures with a solved question, and their mean oracle label in rungs from 0.
+        correlation: features by Spearman's correlation of their picture mean with complexity, the strongest first.
+        agreement: (k,) share of examples on which all replicates score alike; None without replicates.
+    """
+
+    outcomes: Outcomes
+    diagnosis: Diagnosis
+    whole: Part
+    parts: tuple[Part, ...]
+    label: np.ndarray
+    curves: dict[str, Curve]
+    pictures: np.ndarray
+    complexity: np.ndarray
+    correlation: tuple[tuple[str, float], ...]
+    agreement: np.ndarray | None
+
+
+def analyse(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Analysis:
+    """All numbers of the report.
+
+    Args:
+        outcomes: as measured; replicates serve the corrected oracle and luck, everything else is of the originals.
+        resamples: of the pictures, for every interval.
+        seed: of the resamples and folds.
+    """
+    rows = outcomes.originals()
+    label = labels(rows.score, rows.cost)
+    stable = labels(rows.score, rows.cost, stable=True)
+
+    def part(name: str, chosen: np.ndarray) -> Part:
+        own, drawn = rows.select(chosen), Resamples(rows.group[chosen], resamples, seed)
+        means = drawn.means(own.score)
+        estimates = tuple(interval(own.score[:, arm].mean(), means[:, arm]) for arm in range(len(rows.arms)))
+        counts = (histogram(kind[chosen], len(rows.arms)) for kind in (label, stable))
+        return Part(name, len(own), drawn.pictures.size, estimates, need(own.score, own.cost, drawn), *counts)
+
+    pictures, rungs = complexity(label, rows.group, len(rows.arms))
+    whole = complete(outcomes.id, outcomes.replicate)
+    replicated = outcomes.select(whole) if whole.any() else None
+    return Analysis(
+        outcomes=rows,
+        diagnosis=diagnose(outcomes, resamples, seed),
+        whole=part("all", np.ones(len(rows), dtype=bool)),
+        parts=tuple(part(str(name), rows.dataset == name) for name in np.unique(rows.dataset)),
+        label=label,
+        curves=_curves(rows, replicated, seed),
+        pictures=pictures,
+        complexity=rungs,
+        correlation=_correlation(rows, pictures, rungs),
+        agreement=None if replicated is None else agreement(_table(replicated, replicated.score)),
+    )
+
+
+def _table(replicated: Outcomes, values: np.ndarray) -> np.ndarray:
+    return by_replicate(replicated.id, replicated.replicate, values)
+
+
+def _curves(rows: Outcomes, replicated: Outcomes | None, seed: int) -> dict[str, Curve]:
+    score, cost = rows.score, rows.cost
+    curves = {HULL: hull(cost.mean(axis=0), score.mean(axis=0))}
+    if np.unique(rows.dataset).size > 1:
+        curves["one arm per data set"] = identity_curve(score, cost, rows.dataset)
+        if np.unique(rows.group).size >= _FOLDS:
+            curves["one arm per data set, chosen on other pictures"] = identity_curve_crossfit(
+                score, cost, rows.dataset, rows.group, _FOLDS, seed
+            )
+    if replicated is not None:
+        tables = _table(replicated, replicated.score), _table(replicated, replicated.cost)
+        curves["oracle without luck, by the other replicates' mean"] = replicate_oracle(*tables)
+        curves["oracle without luck, by their linear prediction"] = replicate_oracle(*tables, linear=True)
+    curves[ORACLE] = oracle_curve(score, cost)
+    curves["oracle, never-solved charged the dearest arm"] = oracle_curve(score, cost, "dearest")
+    return curves
+
+
+def _correlation(rows: Outcomes, pictures: np.ndarray, rungs: np.ndarray) -> tuple[tuple[str, float], ...]:
+    if rows.features is None or pictures.size < 3:
+        return ()
+    told = np.isin(rows.group, pictures)
+    _, member, sizes = np.unique(rows.group[told], return_inverse=True, return_counts=True)
+    means = group_sums(rows.features.values[told].astype(np.float64), member, sizes.size) / sizes[:, None]
+    found = [(name, rank_correlation(column, rungs)) for name, column in zip(rows.features.names, means.T, strict=True)]
+    return tuple(sorted((pair for pair in found if not np.isnan(pair[1])), key=lambda pair: -abs(pair[1])))

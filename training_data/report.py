@@ -1,0 +1,280 @@
+"""The report: one HTML page that needs no network, with its figures as PNG files and its tables as CSV files.
+
+Knows how numbers are shown. Computes none of them (`training_data.analysis`) and draws no figure
+(`training_data.figures`). Questions, names and answers come from strangers: every text is escaped, and the page's own
+policy forbids scripts and anything from outside.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from PIL import Image
+
+from encoders.errors import DataError, ImageError
+from training_data import figures
+from training_data.analysis import HULL, ORACLE, Analysis, Part, analyse
+from training_data.bootstrap import Estimate
+from training_data.curves import gap_recovered
+from training_data.outcomes import Outcomes
+
+Pictures = Callable[[str], Image.Image | None]
+Table = list[list[str]]  # first row: headings
+
+_SHOWN = 8  # pictures at either end of the contact sheet
+_THUMBNAIL = 160  # px
+_POINTS = 400  # of a curve in its table
+_FEATURES = 12  # correlations on the page; the table has them all
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>Does this data need all those tokens?</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #111; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
+h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #999 }
+.verdict { font-size: 1.5rem; font-weight: bold }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { text-align: left } figure { margin: 1rem 0; break-inside: avoid }
+figure img { max-width: 100% } .sheet { display: flex; flex-wrap: wrap; gap: 1rem }
+.sheet figure { width: 10rem; margin: 0; font-size: .8rem; overflow-wrap: anywhere }
+.small { color: #444; font-size: .9rem }
+</style>
+</head>
+<body>
+<h1>Does this data need all those tokens?</h1>
+$body
+</body>
+</html>
+""")
+
+
+def report(
+    outcomes: Outcomes,
+    folder: str | Path,
+    pictures: Pictures | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Path:
+    """Analyse outcomes and write `report.html`, the figures and the tables into `folder`; returns the page's path.
+
+    Args:
+        outcomes: as measured, replicates included.
+        folder: made where it is missing; files of an earlier report are overwritten.
+        pictures: the picture of a group, or None where it is gone. Left out, the page has no contact sheet and says so.
+        resamples: of the pictures, for every interval.
+        seed: of the resamples.
+
+    Raises:
+        DataError: matplotlib is not installed, or the folder cannot be written.
+    """
+    analysis = analyse(outcomes, resamples, seed)
+    drawn, tables = figures.draw(analysis), csv_tables(analysis)
+    page = _PAGE.substitute(body="\n".join(_sections(analysis, drawn, pictures)))
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, png in drawn.items():
+            (folder / f"{name}.png").write_bytes(png)
+        for name, table in tables.items():
+            with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows(table)
+        path = folder / "report.html"
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"a report needs a folder it can write, was: {folder.name!r} ({error.strerror}); name another"
+        ) from error
+    return path
+
+
+def csv_tables(analysis: Analysis) -> dict[str, Table]:
+    """Every table in full, by name; scores in [0, 1], costs in the outcomes' unit. Curves are thinned to 400 points."""
+    arms, parts = analysis.outcomes.arms, (analysis.whole, *analysis.parts)
+    mean_cost = analysis.outcomes.cost.mean(axis=0)
+    scores = [
+        [part.name, arm, f"{cost:.9g}", *_digits(one), str(part.examples), str(part.pictures)]
+        for part in parts
+        for arm, cost, one in zip(arms, mean_cost, part.mean, strict=True)
+    ]
+    curves = [
+        [name, f"{cost:.9g}", f"{score:.6f}"]
+        for name, curve in analysis.curves.items()
+        for point in np.unique(np.linspace(0, len(curve.cost) - 1, _POINTS).astype(int))
+        for cost, score in [(curve.cost[point], curve.score[point])]
+    ]
+    complexity = zip(analysis.pictures.tolist(), analysis.complexity, strict=True)
+    tables = {
+        "datasets": [["dataset", "arm", "mean_cost", "score", "low", "high", "examples", "pictures"], *scores],
+        "curves": [["curve", "mean_cost", "mean_score"], *curves],
+        "labels": [
+            ["dataset", "label", *arms, "never"],
+            *([part.name, "cheapest", *map(str, part.label)] for part in parts),
+            *([part.name, "stable", *map(str, part.stable)] for part in parts),
+        ],
+        "needs": [
+            ["dataset", "smallest_within_a_point", "low", "high", *(f"chosen_{arm}" for arm in arms)],
+            *([part.name, *_need_cells(part, arms), *(f"{share:.4f}" for share in part.need.share)] for part in parts),
+        ],
+        "complexity": [["picture", "mean_rung"], *([name, f"{rung:.4f}"] for name, rung in complexity)],
+    }
+    if analysis.correlation:
+        tables["correlation"] = [["feature", "spearman"], *([name, f"{rho:.4f}"] for name, rho in analysis.correlation)]
+    return tables
+
+
+def _sections(analysis: Analysis, drawn: dict[str, bytes], pictures: Pictures | None) -> Iterable[str]:
+    arms, parts = analysis.outcomes.arms, (analysis.whole, *analysis.parts)
+    found = analysis.diagnosis
+    yield f"<p>Verdict: <span class=verdict>{found.verdict}</span> ({found.support:.0%} of resamples agree)</p>"
+    yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in found.advice) + "</ul>"
+    yield _html(_evidence(analysis))
+    yield "<p class=small>Intervals: 95 %, bootstrap of pictures. Full figures and tables lie beside this page.</p>"
+    yield "<h2>Score at every m</h2>" + _figure("accuracy", drawn)
+    yield _html(_score_table(analysis))
+    yield "<h2>What hindsight could do</h2>" + _figure("curves", drawn)
+    yield _html(_curve_table(analysis))
+    yield (
+        "<p class=small>The oracle knows the answers: a curve to look up to, not a target. Luck counts for it, since "
+        "the best of several arms is better than each even where all of them guess. Without luck: arms chosen by "
+        "other replicates of an example; an upper reading of what a router could earn, and too low where replicates "
+        "are few.</p>"
+    )
+    yield "<h2>What examples need</h2>" + _figure("labels", drawn)
+    yield _html([["data set", *arms, "never solved"], *([part.name, *_percent(part.label)] for part in parts)])
+    yield "<h2>How many tokens does this data need?</h2>"
+    if "datasets" in drawn:
+        yield _figure("datasets", drawn)
+    yield "<p>The smallest arm within one point of the best, and the range of 95 % of resamples.</p>"
+    needs = ([part.name, f"{part.examples:,}", *_need_cells(part, arms)] for part in parts)
+    yield _html([["data set", "examples", "smallest", "from", "to"], *needs])
+    yield "<h2>Complexity per picture</h2>" + _figure("complexity", drawn)
+    yield from _correlation(analysis)
+    yield "<h2>Pictures that need the least and the most</h2>"
+    yield from _contact_sheet(analysis, pictures)
+
+
+def _evidence(analysis: Analysis) -> Table:
+    found = analysis.diagnosis
+    drop = [[f"{found.dearest} below {found.best}, points", *_points(found.drop)]]
+    return [
+        ["evidence", "", "from", "to"],
+        [f"share of {found.best}'s score that {found.cheapest} keeps, %", *_points(found.kept)],
+        *(drop if found.dearest != found.best else []),
+        [f"hindsight above {found.best}, points", *_points(found.headroom)],
+        [f"luck in hindsight's gain, % (from {found.luck_from})", *_points(found.luck)],
+        ["never solved, %", f"{100 * found.never_solved:.1f}", "", ""],
+    ]
+
+
+def _score_table(analysis: Analysis) -> Table:
+    rows = analysis.outcomes
+    heading = ["arm", f"mean cost, {rows.unit}", "score, %", "from", "to"]
+    cells = [
+        [arm, f"{cost:.4g}", *_points(one)]
+        for arm, cost, one in zip(rows.arms, rows.cost.mean(axis=0), analysis.whole.mean, strict=True)
+    ]
+    if analysis.agreement is None:
+        return [heading, *cells]
+    agreed = (f"{100 * share:.1f}" for share in analysis.agreement)
+    return [[*heading, "replicates agree, %"], *([*row, share] for row, share in zip(cells, agreed, strict=True))]
+
+
+def _curve_table(analysis: Analysis) -> Table:
+    fixed, oracle = analysis.curves[HULL], analysis.curves[ORACLE]
+    best, table = (
+        float(fixed.score[-1]),
+        [["curve", "best score, %", "cost of the best fixed score", "gap recovered, %"]],
+    )
+    for name, curve in analysis.curves.items():
+        recovered = "-"
+        if curve.cost[0] <= fixed.cost[0] * (1 + 1e-9):
+            share = gap_recovered(curve, fixed, oracle).recovered
+            recovered = "-" if np.isnan(share) else f"{100 * share:.1f}"
+        reach = curve.reach(best - 1e-12)
+        cost = "never" if np.isinf(reach) else f"{reach:.4g} {analysis.outcomes.unit}"
+        table.append([name, f"{100 * curve.score.max():.1f}", cost, recovered])
+    return table
+
+
+def _correlation(analysis: Analysis) -> Iterable[str]:
+    if not analysis.correlation:
+        yield "<p class=small>These outcomes carry no visual features to compare complexity with.</p>"
+        return
+    yield f"<p>Rank correlation with the picture's features, the strongest of {len(analysis.correlation)}.</p>"
+    shown = analysis.correlation[:_FEATURES]
+    yield _html([["feature", "Spearman"], *([name, f"{rho:+.2f}"] for name, rho in shown)])
+
+
+def _contact_sheet(analysis: Analysis, pictures: Pictures | None) -> Iterable[str]:
+    if pictures is None:
+        yield "<p>The pictures were not at hand when this page was made.</p>"
+        return
+    order = np.lexsort((analysis.pictures, analysis.complexity))
+    count = min(_SHOWN, len(order) // 2)
+    for title, chosen in (("The least", order[:count]), ("The most", order[::-1][:count])):
+        yield f"<h3>{title}</h3><div class=sheet>"
+        for number in chosen:
+            yield _card(analysis, str(analysis.pictures[number]), float(analysis.complexity[number]), pictures)
+        yield "</div>"
+
+
+def _card(analysis: Analysis, name: str, rung: float, pictures: Pictures) -> str:
+    """A picture with its hardest solved question."""
+    rows, arms = analysis.outcomes, analysis.outcomes.arms
+    solved = np.flatnonzero((rows.group == name) & (analysis.label < len(arms)))
+    hardest = solved[analysis.label[solved].argmax()]
+    caption = f"{rows.question[hardest]} → {arms[analysis.label[hardest]]} (mean rung {rung:.1f})"
+    try:
+        picture = pictures(name)
+    except (ImageError, OSError):
+        picture = None
+    shown = "<p>(picture not at hand)</p>"
+    if picture is not None:
+        small, buffer = picture.convert("RGB"), io.BytesIO()
+        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        small.save(buffer, "PNG")
+        shown = _image(buffer.getvalue(), name)
+    return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _figure(name: str, drawn: dict[str, bytes]) -> str:
+    return f"<figure>{_image(drawn[name], name)}</figure>"
+
+
+def _image(png: bytes, name: str) -> str:
+    return f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _html(table: Table) -> str:
+    head, *body = table
+    rows = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    rows += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
+    return "<table>" + "\n".join(rows) + "</table>"
+
+
+def _need_cells(part: Part, arms: Sequence[str]) -> list[str]:
+    return [arms[place] for place in (part.need.arm, part.need.low, part.need.high)]
+
+
+def _digits(one: Estimate) -> list[str]:
+    return [f"{value:.6f}" for value in (one.value, one.low, one.high)]
+
+
+def _points(one: Estimate) -> list[str]:
+    return [f"{100 * value:.1f}" for value in (one.value, one.low, one.high)]
+
+
+def _percent(counts: np.ndarray) -> list[str]:
+    return [f"{share:.1f} %" for share in 100 * counts / counts.sum()]
