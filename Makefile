@@ -46,6 +46,8 @@ wheel: $(VENV)/tools  ## build, install away from the source, answer once
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/answer_latency.py
 	$(BIN)/python benchmarks/sweep_cost.py
+	$(BIN)/python benchmarks/sweep_command.py
+	$(BIN)/python benchmarks/published.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -75,7 +75,9 @@ def _patch_statistics(patches: Tensor) -> Tensor:
 def _entropy(cosines: Tensor) -> Tensor:
     """Bits of the histogram of similarities over [-1, 1]: (n,)."""
     bins = ((cosines + 1) / 2 * _SIMILARITY_BINS).long().clamp(0, _SIMILARITY_BINS - 1)
-    share = functional.one_hot(bins, _SIMILARITY_BINS).float().mean(dim=1)
+    own = bins + _SIMILARITY_BINS * torch.arange(len(bins), device=bins.device)[:, None]
+    share = torch.bincount(own.flatten(), minlength=own[:, 0].numel() * _SIMILARITY_BINS).float()
+    share = share.unflatten(0, (len(bins), _SIMILARITY_BINS)) / bins.shape[1]
     return -(share * share.clamp(min=_TINY).log2()).sum(-1)
 
 

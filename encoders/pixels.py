@@ -103,12 +103,18 @@ def _spectrum(luminance: np.ndarray) -> tuple[float, float]:
 
 def _cells(luminance: np.ndarray) -> tuple[float, ...]:
     """Edges and stripes per cell: (most edges, their spread, share of busy cells, most stripes, mean stripes)."""
-    rows, columns = (np.array_split(np.arange(length), min(_CELLS, length)) for length in luminance.shape)
-    edges, stripes = _edges(luminance), _stripes(luminance)
-    density = np.array([[edges[np.ix_(r, c)].mean() for c in columns] for r in rows])
-    striped = np.array([[stripes[np.ix_(r, c)].mean() for c in columns] for r in rows])
+    density, striped = _cell_means(_edges(luminance)), _cell_means(_stripes(luminance))
     busy = float((density > 0.15).mean())
     return float(density.max()), float(density.std()), busy, float(striped.max()), float(striped.mean())
+
+
+def _cell_means(there: np.ndarray) -> np.ndarray:
+    """Means over a grid of at most 8 x 8 cells that differ by at most a pixel in size."""
+    starts = [np.arange(count) * length // count for length in there.shape for count in [min(_CELLS, length)]]
+    sums = np.add.reduceat(np.add.reduceat(there.astype(np.float64), starts[0], axis=0), starts[1], axis=1)
+    heights, widths = (np.diff(own, append=length) for own, length in zip(starts, there.shape, strict=True))
+    means: np.ndarray = sums / np.outer(heights, widths)
+    return means
 
 
 def _stripes(luminance: np.ndarray) -> np.ndarray:

@@ -26,8 +26,12 @@ from training_data.scenes.marks import GRID, MARKS, marks
 
 VOCABULARY = 512
 _BLOCK = 1_000  # pictures drawn by one task
-_PACK = 96  # tokens of questions in one training sequence
+_PACK = 72  # tokens of questions in one training sequence
 _CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
+_KEPT = {  # share of questions that stay beside a picture's own; one glance answers the others' families
+    **dict.fromkeys(("ground", "pattern", "largest_shape", "largest_colour", "colour", "place"), 0.35),
+    "count": 0.25,  # nearly all of these ask for one of a kind, and teach to answer 1 without a look
+}
 
 
 def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int) -> None:
@@ -145,9 +149,10 @@ class Packer:
         block, labels = np.full(shape, -1, np.int64), np.full(shape, -100, np.int64)
         for k, row in enumerate(rows):
             used, seen = 0, dict.fromkeys(_CROWDED, 0)
-            for number, chosen in enumerate(rng.permutation(len(self._asked[row]))):
+            others = 1 + rng.permutation(len(self._asked[row]) - 1)
+            for number, chosen in enumerate([0, *others]):  # its own, the balanced one, comes first
                 family, prompt, answer = self._asked[row][chosen]
-                if seen.get(family, 0) >= 2:
+                if seen.get(family, 0) >= 2 or (number and rng.random() > _KEPT.get(family, 1.0)):
                     continue
                 text = [*prompt, *answer]
                 stop = used + len(text) - 1  # the end token is predicted, never read

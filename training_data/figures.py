@@ -22,6 +22,7 @@ _MARKS = "osD^vPX<>*hp"
 _LINES = ("-", "--", "-.", ":")
 _GREYS = ("0.0", "0.35", "0.6")
 _MOST_LINES = 12  # data sets in one figure; the table has them all
+_MOST_BARRED = 4  # lines whose error bars can be told apart
 _MOST_TICKS = 9
 
 
@@ -72,20 +73,22 @@ def _accuracy(axes: Axes, analysis: Analysis) -> None:
 
 def _datasets(axes: Axes, analysis: Analysis) -> None:
     shown = sorted(analysis.parts, key=lambda part: (-part.examples, part.name))[:_MOST_LINES]
+    barred = len(shown) <= _MOST_BARRED
     for number, part in enumerate(shown):
-        _line(axes, analysis, part, number, f"{_plain(part.name)} ({part.examples:,})")
+        _line(axes, analysis, part, number, f"{_plain(part.name)} ({part.examples:,})", barred)
     left = len(analysis.parts) - len(shown)
-    axes.set_title("by data set" + (f" (the {len(shown)} largest; {left} more in datasets.csv)" if left else ""))
+    elsewhere = [f"{left} smaller ones"] * bool(left) + ["intervals"] * (not barred)
+    axes.set_title("by data set" + (f" ({' and '.join(elsewhere)} in datasets.csv)" if elsewhere else ""))
     _along_arms(axes, analysis)
     _finish(axes, "score, %", outside=True)
 
 
-def _line(axes: Axes, analysis: Analysis, part: Part, number: int, label: str) -> None:
+def _line(axes: Axes, analysis: Analysis, part: Part, number: int, label: str, barred: bool = True) -> None:
     value, low, high = (100 * np.array([getattr(one, end) for one in part.mean]) for end in ("value", "low", "high"))
     axes.errorbar(
         _places(analysis),
         value,
-        yerr=np.maximum([value - low, high - value], 0),
+        yerr=np.maximum([value - low, high - value], 0) if barred else None,
         capsize=3,
         marker=_MARKS[number % len(_MARKS)],
         linestyle=_LINES[number % len(_LINES)],

@@ -264,13 +264,16 @@ def _mme_figures(results: Mapping[str, Sequence[Result]]) -> Figures:
     """MME's points: per subtask accuracy and accuracy_plus (both questions of a picture right), added in percent.
 
     https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation (eval_tool, calculation.py).
-    Subtasks without results add nothing to the sums.
+    Subtasks without results add nothing to the sums; "missing" names them where others of their half are there.
     """
     categories = {name: _subtask(found) for name, found in results.items()}
     perception, cognition = (
         sum(categories[name]["score"] for name in names if name in categories) for names in (PERCEPTION, COGNITION)
     )
-    return {"perception": perception, "cognition": cognition, "categories": categories}
+    halves = [names for names in (PERCEPTION, COGNITION) if any(name in categories for name in names)]
+    missing = [name for names in halves for name in names if name not in categories]
+    figures: Figures = {"perception": perception, "cognition": cognition, "categories": categories}
+    return figures | ({"missing": missing} if missing else {})
 
 
 def _subtask(results: Sequence[Result]) -> dict[str, float]:

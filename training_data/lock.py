@@ -5,6 +5,7 @@ Knows files. Knows nothing of what is in them.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from encoders.errors import DataError
@@ -18,6 +19,9 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        path = path.resolve()  # one lock, by whatever name the file is called
+        if not path.name or path.is_dir():
+            raise DataError(f"a file was to be written, was: {str(path)!r}, a folder; give a file's path")
         try:
             self._file = path.with_name(path.name + ".lock").open("a")
         except OSError as error:
@@ -28,6 +32,8 @@ class FileLock:
             _lock(self._file.fileno())
         except OSError as error:
             self._file.close()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise DataError(f"{path.name} must be on a file system with locks, was: {error.strerror}") from error
             raise DataError(
                 f"one process at a time writes to {path.name}, was: another is at it; wait for it or give another file"
             ) from error

@@ -23,14 +23,10 @@ from encoders.llava import NestedLlava
 from training_data import nano
 from training_data.example import Example
 from training_data.scenes import FAMILIES, STYLE_NAMES, SceneImage, examples, recipe_hash
+from training_data.scores import exact
 
 SCENES = 4_000
 _BATCH = 64
-
-
-def is_right(text: str, example: Example) -> bool:
-    """Exact match of the answer, capitals aside."""
-    return text.strip().lower() in {answer.lower() for answer in example.answers}
 
 
 def right_at_every_m(
@@ -42,7 +38,7 @@ def right_at_every_m(
         part = questions[start : start + _BATCH]
         pictures = [cast(SceneImage, example.image).replicate(replicate)() for example in part]
         answers = backbone.answer_ladder(backbone.encode(pictures), [example.question for example in part], ladder)
-        rows += [[is_right(g.text, example) for g in row] for row, example in zip(answers, part, strict=True)]
+        rows += [[exact(g.text, example).value == 1 for g in row] for row, example in zip(answers, part, strict=True)]
     return np.array(rows)
 
 
@@ -60,7 +56,7 @@ class BlindAnswerer:
     def right(self, questions: Sequence[Example]) -> np.ndarray:
         """Whether each blind answer is right: (n,) bool."""
         guesses = [self._best.get(_bare(example.question), self._best[example.dataset]) for example in questions]
-        return np.array([is_right(guess, example) for guess, example in zip(guesses, questions, strict=True)])
+        return np.array([exact(guess, example).value == 1 for guess, example in zip(guesses, questions, strict=True)])
 
 
 def _bare(question: str) -> str:

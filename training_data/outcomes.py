@@ -54,7 +54,7 @@ class Outcomes:
         id: (n,) str; with `replicate` it names a row, and no row twice.
         group: (n,) str, the picture: splits and bootstraps never part a group.
         dataset: (n,) str, the benchmark or family.
-        question: (n,) str.
+        question: (n,) of str.
         replicate: (n,) int; 0 is the example itself, others are harmless changes of it.
         arms: k names, cheapest first.
         score: (n, k) float64 in [0, 1].
@@ -99,7 +99,8 @@ class Outcomes:
         if ids.ndim != 1 or not len(ids):
             raise DataError(f"outcomes need at least one example, was: ids of shape {ids.shape}")
         for name in ("id", "group", "dataset", "question"):
-            column = np.asarray(getattr(self, name), dtype=np.str_)
+            # questions differ in length too much for one width
+            column = np.asarray(getattr(self, name), dtype=object if name == "question" else np.str_)
             if column.shape != ids.shape:
                 raise DataError(f"{name} must have one entry per example ({len(ids):,}), was: shape {column.shape}")
             self._set(name, column)

@@ -6,6 +6,7 @@ given faint noise. Knows pixels. Knows no model.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def replicate_of(source: Source, number: int) -> tuple[Any, bool]:
 
 def disturbed(picture: Image.Image, number: int) -> Image.Image:
     """An RGB picture moved by up to two pixels, its border repeated, with faint noise; the same for the same number."""
-    rng = np.random.default_rng([number, picture.width, picture.height])
+    rng = np.random.default_rng([number, zlib.crc32(picture.tobytes())])
     right, down = rng.integers(-_SHIFT, _SHIFT + 1, 2)
     pixels = np.pad(np.asarray(picture), ((_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), mode="edge")
     top, left = _SHIFT - down, _SHIFT - right

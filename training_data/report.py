@@ -44,8 +44,10 @@ _PAGE = Template("""<!DOCTYPE html>
 body { font: 16px/1.5 system-ui, sans-serif; color: #111; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #999 }
 .verdict { font-size: 1.5rem; font-weight: bold }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+table { display: block; overflow-x: auto }
+th, td { padding: .2rem .5rem; text-align: right; border-bottom: 1px solid #ddd }
+td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left } figure { margin: 1rem 0; break-inside: avoid }
 figure img { max-width: 100% } .sheet { display: flex; flex-wrap: wrap; gap: 1rem }
 .sheet figure { width: 10rem; margin: 0; font-size: .8rem; overflow-wrap: anywhere }

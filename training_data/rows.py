@@ -336,12 +336,12 @@ def _table_row(path: Path, place: str, header: list[str], cells: list[str]) -> R
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise DataError(f"reading {path.name} needs pyarrow, was: not installed; run `pip install pyarrow`") from error
     try:
         records = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these
+    except (OSError, ArrowException) as error:
         raise DataError(f"a Parquet file must be whole, was: {path.name} ({error}); write it again") from error
     for number, record in enumerate(records, 1):
         # pandas writes an empty cell as NaN, which alone of all values differs from itself

@@ -66,11 +66,13 @@ class Store:
         try:
             with _translated(path):
                 self._database = sqlite3.connect(path, isolation_level=None)
+                fresh = not self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+                if not fresh:  # before anything is changed: it may be somebody else's file
+                    self._check(manifest)
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = NORMAL")  # WAL stays whole; at worst a last batch is lost
-                if not self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                if fresh:
                     self._begin(manifest)
-            self._check(manifest)
         except BaseException:
             self._lock.close()
             raise
@@ -105,11 +107,12 @@ class Store:
 
     def done(self, replicate: int) -> set[int]:
         """Numbers of the examples that are in the file, failures included."""
-        rows = self._database.execute(
-            "SELECT number FROM examples WHERE replicate = ? UNION SELECT number FROM failures WHERE replicate = ?",
-            (replicate, replicate),
-        )
-        return {number for (number,) in rows}
+        with _translated(self.path):
+            rows = self._database.execute(
+                "SELECT number FROM examples WHERE replicate = ? UNION SELECT number FROM failures WHERE replicate = ?",
+                (replicate, replicate),
+            )
+            return {number for (number,) in rows}
 
     def add(self, examples: Iterable[Row], measurements: Iterable[Row], failures: Iterable[Row] = ()) -> None:
         """Write a batch: all of it, or after a kill none of it."""
@@ -121,10 +124,14 @@ class Store:
             names = ("number", "replicate", "id", "reason")
             self._database.executemany(_insert("failures", names), [_values(row, names) for row in failures])
 
-    def running_score(self) -> list[tuple[float, int]]:
-        """(mean score, rows) of every arm so far."""
-        rows = self._database.execute("SELECT avg(score), count(*) FROM measurements GROUP BY arm ORDER BY arm")
-        return [(float(mean), int(count)) for mean, count in rows]
+    def scores(self) -> tuple[list[float], int]:
+        """(sum of the scores of every arm, examples measured) so far."""
+        with _translated(self.path):
+            totals = [0.0] * len(_manifest(self._database, self.path)["arms"])
+            for arm, total in self._database.execute("SELECT arm, sum(score) FROM measurements GROUP BY arm"):
+                totals[arm] = float(total)
+            count = self._database.execute("SELECT count(*) FROM examples").fetchone()[0]
+        return totals, int(count)
 
     def replace_features(self, version: int, names: Sequence[str], rows: Iterable[tuple[int, int, np.ndarray]]) -> None:
         """Put features of another version in the place of all there are; rows are (number, replicate, values)."""
@@ -140,11 +147,11 @@ class Store:
             self._set("features", {"version": version, "names": list(names)})
 
     def finish(self) -> None:
-        """Say that nothing is missing, and fold the log into the one file."""
+        """Say that nothing is missing, and fold the log into the one file, which can then be read from anywhere."""
         with _translated(self.path):
             with self._transaction():
                 self._set("finished", True)
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._database.execute("PRAGMA journal_mode = DELETE")
 
     def _set(self, key: str, value: object) -> None:
         self._database.execute("UPDATE manifest SET value = ? WHERE key = ?", (json.dumps(value), key))
@@ -232,10 +239,13 @@ def write(path: Path, columns: Row) -> None:
         "backbone": columns["backbone"],
         "features": None if features is None else {"version": features[0], "names": list(features[1])},
     }
-    numbers = _numbers(columns["id"].tolist())
-    with Store(path, about) as store:
+    numbers, part = _numbers(columns["id"].tolist()), path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)  # what an import left that was killed
+    with Store(part, about) as store:
         store.add(_example_rows(columns, numbers), _measurement_rows(columns, numbers))
         store.finish()
+    part.replace(path)
+    part.with_name(part.name + ".lock").unlink(missing_ok=True)
 
 
 def _numbers(ids: Sequence[str]) -> list[int]:

@@ -31,6 +31,7 @@ from training_data.example import Example, Source
 from training_data.replicates import disturbed, replicate_of
 from training_data.scores import score
 from training_data.store import Store
+from training_data.tables import is_table
 
 BATCH = 32
 Numbered = tuple[int, Example]
@@ -70,6 +71,10 @@ def sweep(
     Raises:
         DataError: the file was begun with something else, another process writes to it, or examples break their rules.
     """
+    if is_table(Path(out)):
+        raise DataError(
+            f"a sweep writes SQLite, was: {Path(out).name!r}; name it .sqlite, and save a table from it later"
+        )
     rungs = list(backbone.ladder if ladder is None else ladder)
     if sorted(set(rungs)) != rungs or len(rungs) < 2:
         raise DataError(f"a sweep needs two or more rising m, was: {rungs}")
@@ -93,6 +98,7 @@ def sweep(
     processes = workers or max(1, (os.cpu_count() or 2) // 2)
     with Store(Path(out), manifest) as file:
         bar = tqdm(total=count * replicates, desc=f"sweep {backbone.name}", unit=" examples", mininterval=1)
+        total, measured = file.scores()
         for replicate in range(replicates):
             done = file.done(replicate)
             bar.update(len(done))
@@ -103,15 +109,19 @@ def sweep(
                 for failure in result.failures if on_failure else ():
                     on_failure(failure["id"], failure["reason"])  # type: ignore[misc]
                 bar.update(len(batch))
-                running = file.running_score()
-                bar.set_postfix_str(" ".join(f"{m}:{mean:.3f}" for m, (mean, _) in zip(rungs, running, strict=False)))
+                for row in result.measurements:
+                    total[row["arm"]] += row["score"]
+                measured += len(result.examples)
+                bar.set_postfix_str(
+                    " ".join(f"{m}:{s / max(1, measured):.3f}" for m, s in zip(rungs, total, strict=True))
+                )
         bar.close()
         file.finish()
     return Path(out)
 
 
 def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
-    """(sha256 over all that examples say, how many there are). Pictures count by their paths, not by their pixels.
+    """(sha256 over all that examples say, how many there are). Pictures count by name and folder, not by their pixels.
 
     Raises:
         DataError: an id comes twice, there is no example, or they can be gone through only once.
@@ -123,7 +133,9 @@ def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
         if example.id in ids:
             raise DataError(f"every example needs an id of its own, was twice: {example.id!r}")
         ids.add(example.id)
-        paths = [str(source) for source in example.images if isinstance(source, str | os.PathLike)]
+        paths = [
+            "/".join(Path(source).parts[-2:]) for source in example.images if isinstance(source, str | os.PathLike)
+        ]
         said = (example.id, example.question, example.answers, example.group, example.dataset, example.choices)
         hasher.update(json.dumps([*said, example.metric, paths, dict(example.meta)], default=str).encode() + b"\n")
         count += 1
@@ -168,9 +180,13 @@ def _opened(
             waiting.append((batch, rows))
             yield delayed(_open_all)(sources, preparation, replicate)
 
-    for opened in Parallel(n_jobs=processes, return_as="generator")(tasks()):
-        batch, rows = waiting.popleft()
-        yield batch, [opened[row] for row in rows]
+    pending = tasks()
+    with Parallel(n_jobs=processes, return_as="generator") as pool:
+        # In windows: workers that outrun the model would otherwise fill the memory with pictures.
+        while window := list(islice(pending, 2 * processes)):
+            for opened in pool(window):
+                batch, rows = waiting.popleft()
+                yield batch, [opened[row] for row in rows]
 
 
 def _distinct(examples: Sequence[Example]) -> tuple[list[tuple[Source, ...]], list[int]]:
@@ -216,6 +232,12 @@ class Measured:
     measurements: list[dict[str, Any]]
     failures: list[dict[str, Any]]
 
+    def extend(self, more: Measured) -> None:
+        """Add another part's rows."""
+        self.examples.extend(more.examples)
+        self.measurements.extend(more.measurements)
+        self.failures.extend(more.failures)
+
 
 class _Measurement:
     """Asks a backbone about batches; a batch that does not fit in memory is halved, and later ones with it."""
@@ -233,33 +255,37 @@ class _Measurement:
         start = 0
         while start < len(readable):
             rows = readable[start : start + self._most]
+            part = [batch[row] for row in rows], [opened[row] for row in rows]
             try:
-                self._measure([batch[row] for row in rows], [opened[row] for row in rows], replicate, result)
+                result.extend(self._measure(*part, replicate))
             except (MemoryError, RuntimeError) as error:
-                if len(rows) == 1 or not _out_of_memory(error):
+                if not _out_of_memory(error):
                     raise
-                self._most = len(rows) // 2
-                continue
+                if len(rows) > 1:
+                    self._most = len(rows) // 2
+                    continue
+                result.failures.append(_failure(batch[rows[0]], replicate, f"out of memory: {error}"))
             start += len(rows)
         return result
 
-    def _measure(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int, result: Measured) -> None:
-        """Add a batch's rows; where one of its questions cannot be asked, each is measured alone."""
+    def _measure(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int) -> Measured:
+        """A batch's rows; where one of its examples cannot be asked or scored, each is measured alone."""
+        result = Measured([], [], [])
         try:
             answers, golds, columns = self._ask([example for _, example in batch], opened)
+            for (number, example), generations, gold, values in zip(batch, answers, golds, columns, strict=True):
+                key = {"number": number, "replicate": replicate}
+                result.examples.append(key | _example_row(example, values))
+                for arm, generation in enumerate(generations):
+                    measured = self._measurement_row(example, generation) | gold[arm]
+                    result.measurements.append(key | {"arm": arm} | measured)
         except MatryoshkaError as error:
             if len(batch) == 1:
-                result.failures.append(_failure(batch[0], replicate, str(error)))
-                return
+                return Measured([], [], [_failure(batch[0], replicate, str(error))])
+            result = Measured([], [], [])
             for row in range(len(batch)):
-                self._measure(batch[row : row + 1], opened[row : row + 1], replicate, result)
-            return
-        for (number, example), generations, gold, values in zip(batch, answers, golds, columns, strict=True):
-            key = {"number": number, "replicate": replicate}
-            result.examples.append(key | _example_row(example, values))
-            for arm, generation in enumerate(generations):
-                measured = self._measurement_row(example, generation) | gold[arm]
-                result.measurements.append(key | {"arm": arm} | measured)
+                result.extend(self._measure(batch[row : row + 1], opened[row : row + 1], replicate))
+        return result
 
     def _ask(
         self, examples: Sequence[Example], opened: Sequence[Opened]

@@ -83,7 +83,7 @@ class _Cell:
         if cost is not None and cost <= 0:
             row.refuse("cost must be positive", cost, _REMEDY)
         confidence, gold = (row.number(name) if row.has(name) else None for name in ("confidence", "gold_logprob"))
-        text = str(row.value("text")) if row.has("text") else None
+        text = str(row.fields["text"] or "") if "text" in row.fields else None  # an empty answer is an answer
         return cls(score, float(m or 0) if cost is None else cost, cost is not None, text, confidence, gold)
 
 

@@ -25,7 +25,12 @@ def reports(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except MatryoshkaError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
+            message = str(error)
+        except OSError as error:  # a path that cannot be read or written, whoever met it
+            message = f"a path must be readable or writable as asked, was: {error.filename!r} ({error.strerror})"
+        else:
+            return
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(2)
 
     return run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from encoders.errors import DataError
 from router.commands.app import AsJson, Backbone, app, reports
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def sweep(
     backbone: Backbone = "nano-mqt",
     benchmark: Benchmark = None,
     split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    ladder: Annotated[
+        str | None, typer.Option(help="m to measure, such as 16,64,256; the model's own by default")
+    ] = None,
     replicates: Annotated[int, typer.Option(min=1, help="passes; behind the first, pictures change harmlessly")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="questions per batch")] = 32,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="length of answers")] = None,
@@ -51,6 +55,7 @@ def sweep(
         load(backbone),
         examples,
         out,
+        ladder=None if ladder is None else _numbers(ladder),
         replicates=replicates,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
@@ -96,7 +101,7 @@ def score(
         typer.echo(json.dumps(figures))
         return
     for name, value in _flat(figures):
-        typer.echo(f"{name:40s} {value:>10.2f}" if isinstance(value, float) else f"{name:40s} {value:>10}")
+        typer.echo(f"{name:40s} {f'{value:.2f}' if isinstance(value, float) else str(value):>10}")
 
 
 def _flat(figures: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
@@ -104,6 +109,13 @@ def _flat(figures: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
     for name, value in figures.items():
         rows += _flat(value, f"{before}{name} ") if isinstance(value, dict) else [(f"{before}{name}", value)]
     return rows
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise DataError(f"a ladder is whole numbers parted by commas, was: {text!r}; for example 16,64,256")
+    return [int(part) for part in parts]
 
 
 def _tell_skipped(reading: Any) -> None:

@@ -87,10 +87,14 @@ def test_answers_are_imported_with_their_benchmark(tmp_path):
         (("import", "table", "nowhere.csv", "--out", "OUT"), "nowhere.csv"),
         (("import", "vlmevalkit", "a.tsv", "--out", "OUT"), "16=PATH"),
         (("import", "lmms-eval", "nowhere", "--out", "OUT"), "nowhere"),
+        (("sweep", "--data", "scenes:a:test:2", "--out", "."), "a file was to be written"),
+        (("sweep", "--data", "scenes:a:test:2", "--out", "OUT", "--ladder", "1;4"), "parted by commas"),
+        (("import", "table", "TABLE", "--out", "nowhere/o.csv"), "'nowhere/o.csv'"),
         (("features", "nowhere.sqlite", "--data", "scenes:a:test:2"), "nowhere.sqlite"),
     ],
 )
-def test_what_goes_wrong_is_one_line(words, message, tmp_path):
-    failed = run(*[tmp_path / "out" if word == "OUT" else word for word in words])
+def test_what_goes_wrong_is_one_line(words, message, table, tmp_path):
+    places = {"OUT": tmp_path / "out", "TABLE": table}
+    failed = run(*[places.get(word, word) for word in words])
     assert failed.exit_code == 2
     assert failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1 and message in failed.stderr

@@ -6,6 +6,8 @@ import pytest
 
 from encoders.errors import DataError
 from training_data.headline import headline
+from training_data.readers.llava import read_answers
+from training_data.readers.mme import COGNITION, PERCEPTION
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
 
@@ -153,13 +155,19 @@ MME = {  # OCR: three of four right, both questions of one picture of two
 }
 
 
+MME_LEFT_OUT = [name for name in (*PERCEPTION, *COGNITION) if name not in ("OCR", "code_reasoning")]
+
+
 def test_mme_straight_from_its_result_folder(tmp_path):
     """No header; a prediction may be long, hold tabs, and counts by its first four letters."""
     first, second = "1.jpg\tRed?\tYes\tYes, it is\tred\n1.jpg\tBlue?\tNo\tNo.\n", "2.jpg\tRed?\tYes\tI think yes\n"
     write(tmp_path / "OCR.txt", f"{first}{second}2.jpg\tBlue?\tNo\tno\n")
     write(tmp_path / "code_reasoning.txt", "7.png\tC?\tno\tNope\n7.png\tPython?\tyes\tYES")
     write(tmp_path / "notes.txt", "of no concern")
-    assert headline("mme", None, tmp_path) == near(MME)
+    figures = headline("mme", None, tmp_path)
+    assert figures.pop("missing") == [*MME_LEFT_OUT] and figures == near(MME)
+    (tmp_path / "OCR.txt").rename(tmp_path / "ocr.txt")
+    assert headline("mme", None, tmp_path)["perception"] == pytest.approx(MME["perception"])
 
 
 def test_mme_refuses_lines_and_pictures_that_cannot_be(tmp_path):
@@ -197,7 +205,8 @@ MME_ANSWERS = [
 def test_mme_from_llavas_answers_joins_on_picture_and_question(tmp_path):
     mme_release(tmp_path / "data")
     rows = [{"question_id": name, "prompt": asked + SUFFIX, "text": text} for name, asked, text in MME_ANSWERS]
-    assert headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows))) == near(MME)
+    figures = headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows)))
+    assert figures.pop("missing") == [*MME_LEFT_OUT] and figures == near(MME)
     with pytest.raises(DataError, match=r"must have an answer, was: 1 of 6 without, such as OCR/2#2"):
         headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows[:-1])))
     with pytest.raises(DataError, match=r"line 7: an answer must belong to one question.*was: 'OCR/1: red\?'"):
@@ -410,3 +419,11 @@ def test_mmbench_rounds_turn_the_letters(tmp_path):
 def test_an_unknown_benchmark_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"headline figures are known for chartqa, docvqa, .*was: 'llava'"):
         headline("llava", tmp_path, tmp_path / "a.jsonl")
+
+
+def test_an_empty_prediction_in_a_table_is_no_gold_answer(tmp_path):
+    """VLMEvalKit's tables hold the gold answer beside the prediction; an empty cell once fell through to it."""
+    table = write(tmp_path / "a.tsv", "index\tanswer\tprediction\n1\tB\t\n2\tC\tC\n")
+    assert [given.text for given in read_answers(table)] == ["", "C"]
+    with pytest.raises(DataError, match="'text'"):
+        read_answers(write(tmp_path / "a.jsonl", lines({"question_id": 1, "text": None, "answer": "B"})))

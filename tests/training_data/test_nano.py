@@ -46,9 +46,30 @@ def test_a_nano_model_keeps_within_its_size_and_proportions(folder):
 def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):
     packer = corpus.Packer(folder, nano.nano_mqt(corpus.make_tokenizer(folder)))
     batch = packer.batch(np.arange(60), np.random.default_rng(0))
-    assert all(tensor.shape == (60, 96) for tensor in batch.values())
+    assert all(tensor.shape == (60, 72) for tensor in batch.values())
     assert (batch["labels"] >= 0).sum(1).min() >= 2
     assert ((batch["block"] >= 0) >= (batch["labels"] >= 0)).all()
+
+
+def test_a_pictures_own_balanced_question_comes_first(folder):
+    backbone = nano.nano_mqt(corpus.make_tokenizer(folder))
+    packer, asked = corpus.Packer(folder, backbone), corpus.read_questions(folder)
+    batch = packer.batch(np.arange(60), np.random.default_rng(0))
+    for row in range(60):
+        own = backbone.suffix_ids(asked[row][0][1])
+        assert batch["ids"][row, : len(own)].tolist() == own and batch["block"][row, 0] == 0
+
+
+def test_questions_of_one_glance_are_asked_less_often_than_they_stand_there(folder, monkeypatch):
+    packer = corpus.Packer(folder, nano.nano_mqt(corpus.make_tokenizer(folder)))
+
+    def asked():
+        batches = [packer.batch(np.arange(60), np.random.default_rng(seed))["block"] for seed in range(5)]
+        return sum(len(set(row.tolist()) - {-1}) for block in batches for row in block)
+
+    kept = asked()
+    monkeypatch.setattr(corpus, "_KEPT", {})
+    assert kept < 0.9 * asked()
 
 
 @pytest.mark.slow

@@ -72,6 +72,39 @@ def test_a_second_writer_is_refused(tmp_path):
             Store(tmp_path / "o.sqlite", MANIFEST)
 
 
+def test_a_link_to_the_file_is_the_same_file(tmp_path):
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "o.sqlite")
+    with Store(tmp_path / "o.sqlite", MANIFEST):
+        with pytest.raises(DataError, match="one process at a time"):
+            Store(tmp_path / "link.sqlite", MANIFEST)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(DataError, match="a file was to be written"):
+        Store(tmp_path, MANIFEST)
+
+
+def test_a_finished_file_is_one_file(tmp_path):
+    with Store(tmp_path / "o.sqlite", MANIFEST) as file:
+        file.add(*rows([0]))
+        file.finish()
+    store.read(tmp_path / "o.sqlite")
+    assert {path.name for path in tmp_path.iterdir()} == {"o.sqlite", "o.sqlite.lock"}
+    assert (tmp_path / "o.sqlite").read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log to be read beside it
+
+
+def test_somebody_elses_database_is_left_as_it_is(tmp_path):
+    path = tmp_path / "cookies.sqlite"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE cookies (name TEXT)")
+    database.commit()
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="must be an outcomes file"):
+        Store(path, MANIFEST)
+    assert path.read_bytes() == before
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="needs a folder that exists"):
         Store(tmp_path / "nowhere" / "o.sqlite", MANIFEST)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,9 +106,50 @@ def test_what_changed_since_is_refused(tiny, make_tiny, examples, tmp_path):
     other.language.lm_head.weight.data.add_(0.1)
     with pytest.raises(DataError, match="backbone was"):
         sweep(other, examples, path)
-    before = path.read_bytes()
+    before = Outcomes.load(path).digest()
     sweep(tiny, examples, path)
-    assert path.read_bytes() == before
+    assert Outcomes.load(path).digest() == before
+
+
+def test_workers_that_outrun_the_model_do_not_fill_the_memory(tiny, examples, monkeypatch):
+    """Tasks were drawn as fast as they were done, and every opened picture kept; now two a worker, then a pause."""
+    many = [replace(examples[k % 10], id=f"m{k}") for k in range(400)]
+    drawn = []
+    real = sweeping._distinct
+    monkeypatch.setattr(sweeping, "_distinct", lambda batch: drawn.append(1) or real(batch))
+    found = sweeping._opened(sweeping._batches(many, set(), 4), tiny.preparation, 0, 2)
+    for taken in range(1, 9):
+        next(found)
+        time.sleep(0.05)
+        assert len(drawn) <= taken + 4
+    found.close()
+
+
+def test_an_example_that_cannot_be_scored_costs_one_recorded_error(tiny, examples, tmp_path):
+    bad = replace(examples[0], id="bad", metric="vqa")  # soft accuracy needs four answers
+    path = sweep(tiny, [*examples, bad], tmp_path / "o.sqlite")
+    assert len(Outcomes.load(path)) == 10
+    [(name, reason)] = store.failures(path)
+    assert name == "bad" and "at least 4 answers" in reason
+
+
+def test_one_example_too_large_for_memory_is_recorded(tiny, examples, tmp_path, monkeypatch):
+    real = tiny.measure_ladder
+
+    def small(encoded, questions, *rest):
+        if any("circle" in question for question in questions):
+            raise RuntimeError("CUDA out of memory")
+        return real(encoded, questions, *rest)
+
+    monkeypatch.setattr(tiny, "measure_ladder", small)
+    path = sweep(tiny, examples, tmp_path / "o.sqlite")
+    assert {name for name, _ in store.failures(path)} == {e.id for e in examples if "circle" in e.question}
+    assert len(Outcomes.load(path)) == 7
+
+
+def test_a_sweep_writes_no_table(tiny, examples, tmp_path):
+    with pytest.raises(DataError, match="a sweep writes SQLite"):
+        sweep(tiny, examples, tmp_path / "o.csv")
 
 
 def test_what_cannot_be_measured_costs_one_recorded_error(tiny, examples, tmp_path):

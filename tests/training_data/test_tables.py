@@ -36,6 +36,11 @@ def test_a_picture_is_the_group_where_none_is_given(tmp_path):
     assert outcomes.meta[0] == {"image": "x.png"}
 
 
+def test_an_empty_answer_is_an_answer(tmp_path):
+    outcomes = load(tmp_path, "id,m,score,text\n1,1,0,\n1,4,1,yes\n")
+    assert outcomes.text.tolist() == [["", "yes"]]
+
+
 def test_replicates_are_rows_of_their_own(tmp_path):
     rows = "".join(f"1,{r},{m},1\n" for r in (0, 1) for m in (1, 4))
     outcomes = load(tmp_path, "id,replicate,m,score\n" + rows)

@@ -6,6 +6,7 @@ model, and opens no picture.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def read(
     """
     if benchmark not in BENCHMARKS:
         raise DataError(f"a benchmark must be one of {', '.join(BENCHMARKS)}, was: {benchmark!r}; or use read_own")
+    if split is not None and not re.fullmatch(r"[\w.-]+", split):
+        raise DataError(f"a split is one word, was: {split!r}; name it as the benchmark does")
     home = Folder(Path(folder), Tally(skip_bad), pictures)
     examples = tuple(example for example in BENCHMARKS[benchmark](home, split) if text_only or example.image != ())
     return _reading(examples, home.tally, f"{benchmark} in {home.path.name}")
@@ -81,7 +84,7 @@ def read_own(path: str | Path, *, skip_bad: bool = False, pictures: bool = True)
         DataError: as `read`.
     """
     path = Path(path)
-    home = Folder(path.parent, Tally(skip_bad), pictures)
+    home = Folder(path.parent, Tally(skip_bad), pictures, anywhere=True)  # your own file may name any of your pictures
     return _reading(tuple(own.read(home, path)), home.tally, path.name)
 
 

@@ -31,7 +31,9 @@ class Folder:
     path: Path
     tally: Tally = field(default_factory=Tally)
     pictures: bool = True
+    anywhere: bool = False
     _index: dict[str, list[Path]] | None = None
+    _found: list[Path] | None = None
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
@@ -58,8 +60,19 @@ class Folder:
 
     def find_all(self, *patterns: str) -> list[Path]:
         """Every file below the folder that matches one of the patterns, sorted by path."""
-        found = {path for pattern in patterns for path in self.path.rglob(pattern) if path.is_file()}
-        return sorted(found)
+        return [path for path in self._files() if any(path.relative_to(self.path).match(one) for one in patterns)]
+
+    def _files(self) -> list[Path]:
+        """All files below the folder, sorted; links are followed once, what archives of a Mac leave is passed over."""
+        if self._found is None:
+            self._found, visited = [], set()
+            for home, folders, files in os.walk(self.path, followlinks=True):
+                real = os.path.realpath(home)
+                folders[:] = [] if real in visited else sorted(set(folders) - {"__MACOSX"})
+                self._found += [Path(home, file) for file in files if not file.startswith("._") and real not in visited]
+                visited.add(real)
+            self._found.sort()
+        return self._found
 
     def picture(self, row: Row, name: str, *homes: str) -> Path:
         """The path of a picture that a row names; `homes` are the folders it is published in.
@@ -87,6 +100,8 @@ class Folder:
         return found[0]
 
     def _inside(self, row: Row, name: str) -> Path:
+        if self.anywhere and "\0" not in name:
+            return self.path / name
         plain = os.path.normpath(name.replace("\\", "/"))
         if plain.startswith("..") or os.path.isabs(plain) or ":" in plain.split("/")[0] or "\0" in plain:
             row.refuse(f"a picture's path must stay within {self.path.name}", name)
@@ -95,10 +110,9 @@ class Folder:
     def _named(self, name: str) -> list[Path]:
         if self._index is None:
             self._index = {}
-            for folder, _, files in sorted(os.walk(self.path, followlinks=True)):
-                for file in files:
-                    if Path(file).suffix.lower() in _PICTURES:
-                        self._index.setdefault(file, []).append(Path(folder, file))
+            for path in self._files():
+                if path.suffix.lower() in _PICTURES:
+                    self._index.setdefault(path.name, []).append(path)
         return self._index.get(name, [])
 
 

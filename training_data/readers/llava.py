@@ -72,7 +72,12 @@ def read_answers(path: Path, tally: Tally | None = None) -> list[Given]:
 
 
 def _given(row: Row) -> Given:
-    return Given(row.name(*_IDS), row.optional("prompt"), row.text(*_ANSWERS, empty=True), row)
+    column = next((name for name in _ANSWERS if name in row.fields), None)
+    # an empty cell of a table is an empty answer, never the next column's text: that may be the gold answer
+    tabled = row.file.lower().endswith((".csv", ".tsv", ".xlsx", ".parquet"))
+    empty = column is not None and tabled and not row.has(column)
+    text = "" if empty else row.text(*(_ANSWERS if column is None else (column,)), empty=True)
+    return Given(row.name(*_IDS), row.optional("prompt"), text, row)
 
 
 def plain_question(prompt: str) -> str:

@@ -96,17 +96,19 @@ def asked(question: str) -> str:
 def read_results(folder: Path, tally: Tally | None = None) -> dict[str, list[Result]]:
     """The result folder of MME's own tool: "subtask.txt" without header; picture, question, gold and prediction.
 
-    Files of other names are no results. A prediction may be of any length and hold tabs.
+    Files of other names are no results; capitals in names do not matter. A prediction may be of any length, with tabs.
 
     Raises:
         DataError: no file of a known subtask; a line of fewer than four columns; a gold answer but Yes or No.
     """
     tally = tally or Tally()
-    paths = [folder / f"{category}.txt" for category in (*PERCEPTION, *COGNITION)]
-    results = {path.stem: list(tally.each(_lines(path, 4), _result)) for path in paths if path.is_file()}
-    if not results:
-        raise DataError(f"a result folder must hold {paths[0].name} or the like, was: {folder.name}; check the folder")
-    return results
+    there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    paths = {name: there[f"{name.lower()}.txt"] for name in (*PERCEPTION, *COGNITION) if f"{name.lower()}.txt" in there}
+    if not paths:
+        raise DataError(
+            f"a result folder must hold {PERCEPTION[0]}.txt or the like, was: {folder.name}; check the folder"
+        )
+    return {name: list(tally.each(_lines(path, 4), _result)) for name, path in paths.items()}
 
 
 def _result(row: Row) -> Result:

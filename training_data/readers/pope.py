@@ -53,7 +53,7 @@ def read(folder: Folder, split: str | None) -> Iterator[Example]:
 
 def _labels(folder: Folder, category: str, by_place: bool) -> Iterator[Example]:
     """The labels of a category, as examples; their own ids count only where no question file has others."""
-    path = folder.find(f"*_pope_{category}.json")
+    path = folder.find(f"coco_pope_{category}.json", f"*_pope_{category}.json")
     rows = read_rows(path, folder.tally)
     yield from folder.tally.each(
         rows, lambda row: _label(folder, category, row.place if by_place else row.name("question_id"), row)
