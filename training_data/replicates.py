@@ -1,18 +1,20 @@
 """Replicates: the same example after a change that should not matter, to tell luck from need.
 
 A source that can draw itself again does so (scenes); any other picture is moved by at most two pixels each way and
-given faint noise. Knows pixels. Knows no model.
+given faint noise; choices that a question lists come in another order. Knows pixels and choices. Knows no model.
 """
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from training_data.example import Source
+from training_data.example import Example, Source
+from training_data.scores import LETTERS
 
 _SHIFT = 2  # pixels
 _NOISE = 2.0  # standard deviation, of 255
@@ -22,6 +24,25 @@ def replicate_of(source: Source, number: int) -> tuple[Any, bool]:
     """(the source of replicate `number`, whether the source itself made the change)."""
     redraw = getattr(source, "replicate", None)
     return (redraw(number), True) if number and callable(redraw) else (source, False)
+
+
+def reordered(example: Example, number: int) -> Example:
+    """An example whose question lists its choices as lines "A. ...", with these in another order for another replicate.
+
+    Gold letters move along. Any other example, and replicate 0, stays as it is.
+    """
+    choices = example.choices or ()
+    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    listed = "\n".join(lines)
+    if not number or len(choices) < 2 or len(lines) < len(choices) or example.question.count(listed) != 1:
+        return example
+    order = np.random.default_rng([number, zlib.crc32(example.id.encode())]).permutation(len(choices))
+    moved = tuple(choices[old] for old in order)
+    anew = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, moved, strict=False))
+    letter_of = {LETTERS[old]: LETTERS[new] for new, old in enumerate(order.tolist())}
+    lettered = set(example.answers) <= set(letter_of)
+    answers = tuple(letter_of[gold] for gold in example.answers) if lettered else example.answers
+    return replace(example, question=example.question.replace(listed, anew), choices=moved, answers=answers)
 
 
 def disturbed(picture: Image.Image, number: int) -> Image.Image:

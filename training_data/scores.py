@@ -51,6 +51,9 @@ _MMBENCH_REFUSALS = (
 )
 
 
+LIKELIHOOD = "likelihood"
+
+
 class Scored(NamedTuple):
     """How right an answer is, in [0, 1], and whether the benchmark's rule could read it at all."""
 
@@ -268,11 +271,26 @@ def mme_says(text: str) -> str:
     return "yes" if "yes" in start else "no" if "no" in start else "other"
 
 
+def likelihood(text: str, example: Example) -> Scored:
+    """For captions and long answers without a right or wrong: the likelihood per token of the best gold answer.
+
+    exp(log-probability / tokens), which only a model can tell: a sweep fills it in.
+
+    Raises:
+        DataError: always; an answer alone does not have it.
+    """
+    raise DataError(
+        f"metric {LIKELIHOOD!r} is what the model makes of the gold answer, was: asked of an answer's text, for "
+        f"{example.id!r}; sweep with it, or import a judge's grades as a table"
+    )
+
+
 METRICS: dict[str, Callable[[str, Example], Scored]] = {
     "anls": anls,
     "exact": exact,
     "gqa": gqa,
     "letter": letter,
+    LIKELIHOOD: likelihood,
     "mmbench": mmbench,
     "mme": mme,
     "relaxed": relaxed,

@@ -14,10 +14,12 @@ from PIL import Image
 
 from encoders.errors import DataError
 from encoders.features import VERSION, feature_names
-from training_data import store
+from training_data import opening, store
 from training_data import sweep as sweeping
 from training_data.example import Example
 from training_data.outcomes import Outcomes
+from training_data.replicates import reordered
+from training_data.scores import score
 from training_data.sources import SceneExamples, open_data
 from training_data.sweep import refresh_features, sweep
 
@@ -115,9 +117,9 @@ def test_workers_that_outrun_the_model_do_not_fill_the_memory(tiny, examples, mo
     """Tasks were drawn as fast as they were done, and every opened picture kept; now two a worker, then a pause."""
     many = [replace(examples[k % 10], id=f"m{k}") for k in range(400)]
     drawn = []
-    real = sweeping._distinct
-    monkeypatch.setattr(sweeping, "_distinct", lambda batch: drawn.append(1) or real(batch))
-    found = sweeping._opened(sweeping._batches(many, set(), 4), tiny.preparation, 0, 2)
+    real = opening._distinct
+    monkeypatch.setattr(opening, "_distinct", lambda batch: drawn.append(1) or real(batch))
+    found = opening.opened_batches(sweeping._batches(many, set(), 4, 0), tiny.preparation, 0, 2)
     for taken in range(1, 9):
         next(found)
         time.sleep(0.05)
@@ -294,6 +296,35 @@ def test_the_command_killed_at_five_random_instants_gives_the_uninterrupted_file
     assert kills >= 2
     subprocess.run([*COMMAND, "--out", path], check=True, capture_output=True, env=environment)
     assert Outcomes.load(path).digest() == Outcomes.load(tmp_path / "whole.sqlite").digest()
+
+
+def test_replicates_reorder_the_choices_that_a_question_lists(tiny, examples, tmp_path):
+    question = "Which animal?\nA. cat\nB. dog\nC. cow\nAnswer with the letter."
+    example = replace(examples[0], question=question, answers=("B",), choices=("cat", "dog", "cow"), metric="letter")
+    orders = set()
+    for number in range(1, 12):
+        moved = reordered(example, number)
+        assert sorted(moved.choices) == ["cat", "cow", "dog"] and moved.question.endswith("\nAnswer with the letter.")
+        assert moved.choices["ABC".index(moved.answers[0])] == "dog"
+        assert f"{moved.answers[0]}. dog" in moved.question
+        orders.add(moved.choices)
+    assert len(orders) > 3
+    assert reordered(example, 0) is example and reordered(examples[1], 3) is examples[1]
+    outcomes = Outcomes.load(sweep(tiny, [example], tmp_path / "o.sqlite", replicates=3))
+    assert len(set(outcomes.question.tolist())) > 1 and len(set(outcomes.id.tolist())) == 1
+
+
+def test_a_caption_is_scored_by_the_likelihood_of_its_gold(tiny, examples, tmp_path):
+    example = replace(examples[0], answers=("a red dog", "dog"), metric="likelihood")
+    outcomes = Outcomes.load(sweep(tiny, [example], tmp_path / "o.sqlite"))
+    encoded = tiny.encode([example.picture()])
+    per_token = [
+        tiny.score_ladder(encoded, [example.question], [gold])[0] / len(tiny.answer_ids(gold))
+        for gold in example.answers
+    ]
+    assert np.allclose(outcomes.score[0], np.exp(np.max(per_token, axis=0)), atol=1e-4)
+    with pytest.raises(DataError, match="sweep with it"):
+        score("a dog", example)
 
 
 def test_noise_pictures_differ_from_their_replicates_by_little():

@@ -36,7 +36,8 @@ def _example(folder: Folder, row: Row, cells: dict[str, str | None]) -> Example:
     choices = _choices(row)
     if (gold := row.text("answer")) not in _LETTERS[: len(choices)]:
         row.refuse(f"the field 'answer' must be one of the letters of its {len(choices)} choices", gold)
-    picture = _picture(row, cells) if folder.pictures else row.optional("image") or ""
+    cell = (row.optional("image") or "").strip()
+    picture = _picture(row, cells) if folder.pictures else cells.get(cell) or cell  # rotations share a group either way
     lines = [_said(row, "hint"), row.text("question"), *(f"{letter}. {text}" for letter, text in choices.items())]
     return Example(
         id=str(index),

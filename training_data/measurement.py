@@ -1,0 +1,175 @@
+"""What a backbone says to a batch of examples at every m of a ladder: the rows of an outcomes file.
+
+Knows a backbone, examples and columns. Knows no file, and no batch but the one at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from encoders import features
+from encoders.backbone import Generation
+from encoders.errors import MatryoshkaError
+from encoders.llava import LlavaImages, NestedLlava
+from training_data.example import Example
+from training_data.opening import Numbered, Opened
+from training_data.scores import LIKELIHOOD, Scored, score
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows that a batch adds to the store."""
+
+    examples: list[dict[str, Any]]
+    measurements: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+
+    def extend(self, more: Measured) -> None:
+        """Add another part's rows."""
+        self.examples.extend(more.examples)
+        self.measurements.extend(more.measurements)
+        self.failures.extend(more.failures)
+
+
+class Measurement:
+    """Asks a backbone about batches; a batch that does not fit in memory is halved, and later ones with it."""
+
+    def __init__(self, backbone: NestedLlava, rungs: Sequence[int], max_new_tokens: int | None) -> None:
+        self._backbone, self._rungs, self._max_new_tokens = backbone, rungs, max_new_tokens
+        self._most = 2**30
+
+    def __call__(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int) -> Measured:
+        result = Measured([], [], [])
+        readable = [row for row, picture in enumerate(opened) if picture.pixels is not None]
+        for row, picture in enumerate(opened):
+            if picture.pixels is None:
+                result.failures.append(_failure(batch[row], replicate, picture.reason))
+        start = 0
+        while start < len(readable):
+            rows = readable[start : start + self._most]
+            part = [batch[row] for row in rows], [opened[row] for row in rows]
+            try:
+                result.extend(self._measure(*part, replicate))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(rows) > 1:
+                    self._most = len(rows) // 2
+                    continue
+                result.failures.append(_failure(batch[rows[0]], replicate, f"out of memory: {error}"))
+            start += len(rows)
+        return result
+
+    def _measure(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int) -> Measured:
+        """A batch's rows; where one of its examples cannot be asked or scored, each is measured alone."""
+        result = Measured([], [], [])
+        try:
+            answers, golds, columns = self._ask([example for _, example in batch], opened)
+            for (number, example), generations, gold, values in zip(batch, answers, golds, columns, strict=True):
+                key = {"number": number, "replicate": replicate}
+                result.examples.append(key | _example_row(example, values))
+                for arm, generation in enumerate(generations):
+                    measured = self._measurement_row(example, generation, gold[arm])
+                    result.measurements.append(key | {"arm": arm} | measured)
+        except MatryoshkaError as error:
+            if len(batch) == 1:
+                return Measured([], [], [_failure(batch[0], replicate, str(error))])
+            result = Measured([], [], [])
+            for row in range(len(batch)):
+                result.extend(self._measure(batch[row : row + 1], opened[row : row + 1], replicate))
+        return result
+
+    def _ask(
+        self, examples: Sequence[Example], opened: Sequence[Opened]
+    ) -> tuple[list[list[Generation]], list[list[dict[str, float]]], np.ndarray]:
+        distinct, rows, columns = encode(self._backbone, opened)
+        distinct.tokens(self._rungs[-1])  # prepared before the rows are spread
+        encoded = distinct.select(rows)
+        questions, wanted = [example.question for example in examples], [_candidates(example) for example in examples]
+        answers, scores = self._backbone.measure_ladder(encoded, questions, wanted, self._rungs, self._max_new_tokens)
+        golds = [
+            self._gold_columns(example, dict(zip(texts, table, strict=True)))
+            for example, texts, table in zip(examples, wanted, scores, strict=True)
+        ]
+        return answers, golds, columns[rows]
+
+    def _gold_columns(self, example: Example, found: dict[str, np.ndarray]) -> list[dict[str, float]]:
+        """Per rung: log-probability of any gold answer, of the right choice over the best other, likelihood a token."""
+        if not example.answers:
+            return [{} for _ in self._rungs]
+        golds = list(dict.fromkeys(example.answers))
+        gold = np.logaddexp.reduce([found[text] for text in golds], axis=0)
+        columns = [{"gold_logprob": min(0.0, float(value))} for value in gold]
+        others = [found[text] for text in _alternatives(example) if text not in example.answers]
+        if others:
+            margins = gold - np.max(others, axis=0)
+            columns = [column | {"margin": float(margin)} for column, margin in zip(columns, margins, strict=True)]
+        if example.metric == LIKELIHOOD:
+            per_token = np.max([found[text] / len(self._backbone.answer_ids(text)) for text in golds], axis=0)
+            likely = [{LIKELIHOOD: math.exp(min(0.0, float(value)))} for value in per_token]
+            columns = [column | more for column, more in zip(columns, likely, strict=True)]
+        return columns
+
+    def _measurement_row(self, example: Example, generation: Generation, gold: dict[str, float]) -> dict[str, Any]:
+        likely = gold.pop(LIKELIHOOD, 0.0)
+        scored = Scored(likely) if example.metric == LIKELIHOOD else score(generation.text, example)
+        cost = self._backbone.counted_cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
+        top = [*generation.top_logprobs, None, None, None]
+        return {
+            "text": generation.text,
+            "score": scored.value,
+            "parsed": int(scored.parsed),
+            "confidence": generation.logprob,
+            **dict(zip(("top1", "top2", "top3"), top, strict=False)),
+            "entropy": generation.entropy,
+            "new_tokens": generation.new_tokens,
+            "visual_tokens": generation.visual_tokens,
+            "text_tokens": generation.text_tokens,
+            "cost": cost.tflops,
+            "kv_bytes": cost.kv_bytes,
+            **gold,
+        }
+
+
+def encode(backbone: NestedLlava, opened: Sequence[Opened]) -> tuple[LlavaImages, list[int], np.ndarray]:
+    """(each distinct picture after its one vision pass, which of them each row shows, their visual features)."""
+    pictures = list({id(picture): picture for picture in opened}.values())
+    row_of = {id(picture): row for row, picture in enumerate(pictures)}
+    encoded = backbone.encode_prepared([p.pixels for p in pictures if p.pixels is not None])
+    statistics = [p.statistics for p in pictures if p.statistics is not None]
+    columns = features.visual_features(backbone, encoded, statistics)
+    return encoded, [row_of[id(picture)] for picture in opened], columns
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower()
+
+
+def _failure(numbered: Numbered, replicate: int, reason: str) -> dict[str, Any]:
+    number, example = numbered
+    return {"number": number, "replicate": replicate, "id": example.id, "reason": reason}
+
+
+def _example_row(example: Example, values: np.ndarray) -> dict[str, Any]:
+    said = {name: getattr(example, name) for name in ("id", "group", "dataset", "question")}
+    meta = json.dumps(dict(example.meta), default=str, sort_keys=True)
+    return {**said, "meta": meta, "features": values.astype("<f4").tobytes()}
+
+
+def _candidates(example: Example) -> list[str]:
+    """Answers whose probability is wanted: the gold ones, and where there are choices, their like."""
+    return list(dict.fromkeys([*example.answers, *_alternatives(example)]))
+
+
+def _alternatives(example: Example) -> tuple[str, ...]:
+    """The choices as the gold answer is written: spelled out, or as letters."""
+    if not example.choices:
+        return ()
+    letters = tuple(chr(ord("A") + k) for k in range(len(example.choices)))
+    return letters if set(example.answers) <= set(letters) else example.choices

@@ -1,0 +1,85 @@
+"""Pictures on their way to the vision pass: opened, changed for replicates and prepared in worker processes.
+
+Knows examples and what a tower wants done to a picture. Loads no torch, so that workers stay light.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from encoders.errors import ImageError, MatryoshkaError
+from encoders.images import Preparation, open_image
+from encoders.pixels import pixel_statistics
+from training_data.example import Example, Source
+from training_data.replicates import disturbed, replicate_of
+
+Numbered = tuple[int, Example]  # an example and its place in the data
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture ready for the vision pass with its pixel statistics, or why it could not be opened."""
+
+    pixels: np.ndarray | None
+    statistics: np.ndarray | None
+    reason: str = ""
+
+
+def opened_batches(
+    batches: Iterable[list[Numbered]], preparation: Preparation, replicate: int, processes: int
+) -> Iterator[tuple[list[Numbered], list[Opened]]]:
+    """Each batch with one `Opened` per example; questions about one picture share it, object and all."""
+    waiting: deque[tuple[list[Numbered], list[int]]] = deque()
+
+    def tasks() -> Iterator[Any]:
+        for batch in batches:
+            sources, rows = _distinct([example for _, example in batch])
+            waiting.append((batch, rows))
+            yield delayed(_open_all)(sources, preparation, replicate)
+
+    pending = tasks()
+    with Parallel(n_jobs=processes, return_as="generator") as pool:
+        # In windows: workers that outrun the model would otherwise fill the memory with pictures.
+        while window := list(islice(pending, 2 * processes)):
+            for opened in pool(window):
+                batch, rows = waiting.popleft()
+                yield batch, [opened[row] for row in rows]
+
+
+def _distinct(examples: Sequence[Example]) -> tuple[list[tuple[Source, ...]], list[int]]:
+    """The different pictures of a batch, and which one each example shows."""
+    sources: dict[Any, tuple[Source, ...]] = {}
+    keys = [tuple(_identity(source) for source in example.images) for example in examples]
+    for key, example in zip(keys, examples, strict=True):
+        sources.setdefault(key, example.images)
+    row_of = {key: row for row, key in enumerate(sources)}
+    return list(sources.values()), [row_of[key] for key in keys]
+
+
+def _identity(source: Source) -> object:
+    """What tells a picture from another: itself, or where it cannot be hashed, its place in memory."""
+    return source if isinstance(source, Hashable) else id(source)
+
+
+def _open_all(sources: Sequence[tuple[Source, ...]], preparation: Preparation, replicate: int) -> list[Opened]:
+    return [_open(source, preparation, replicate) for source in sources]
+
+
+def _open(sources: tuple[Source, ...], preparation: Preparation, replicate: int) -> Opened:
+    try:
+        if len(sources) != 1:
+            raise ImageError(f"this backbone takes one picture per question, was: {len(sources)}")
+        source, redrawn = replicate_of(sources[0], replicate)
+        picture = open_image(source() if callable(source) else source)
+        if replicate and not redrawn:
+            picture = disturbed(picture, replicate)
+        return Opened(preparation(picture), pixel_statistics(picture))
+    except MatryoshkaError as error:
+        return Opened(None, None, str(error))
