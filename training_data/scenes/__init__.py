@@ -144,9 +144,16 @@ class SceneImage:
 
     def __init__(self, facts: Scene, replicate: int = 0) -> None:
         self._facts, self._replicate = facts, replicate
+        self._key = facts.id, facts.seed, replicate
 
     def __call__(self) -> Image.Image:
         return render(self._facts, self._replicate)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SceneImage) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
     def replicate(self, number: int) -> SceneImage:
         """The `number`-th harmless re-rendering."""

@@ -31,7 +31,7 @@ MIX: dict[str, float] = {
     "word": 0.07,
     "sign": 0.09,
 }
-_LOSABLE = dict.fromkeys(("shape", "relation", "hand", "number", "word", "sign"), 0.32)
+_LOSABLE = dict.fromkeys(("shape", "relation", "hand", "number", "word", "sign"), 0.27)
 _HEIGHTS = (7.0, 40.0)
 
 
