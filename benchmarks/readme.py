@@ -22,7 +22,7 @@ _TEXT_TOKENS, _NEW_TOKENS = 9, 3  # of a usual scene question and its answer
 
 def blocks() -> dict[str, str]:
     """The generated blocks by name, without the example's measured milliseconds."""
-    return {"saves": saves(), "accuracy": accuracy(), "sweep": sweep()}
+    return {"saves": saves(), "accuracy": accuracy(), "sweep": sweep(), "diagnosis": diagnosis()}
 
 
 def saves() -> str:
@@ -78,6 +78,18 @@ def sweep() -> str:
             f"{row['independent_over_shared']:.2f} | {row['independent_over_shared_bound']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def diagnosis() -> str:
+    """What `analyse` said of the scenes, and what the sweep took."""
+    path = ROOT / "benchmarks" / "results" / "sweep_command.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    count = result["diagnosed"]
+    rate = result[f"examples_per_second_{count}"]
+    return (
+        f"```\n{result['diagnosis']}```\n\n({count:,} questions of style a on {result['backbone']}, every m, "
+        f"{rate:.0f} questions per second; {result['cpu']}, commit {result['commit']}.)"
+    )
 
 
 def example_code() -> str:
