@@ -29,6 +29,7 @@ from training_data.outcomes import Outcomes
 Verdict = Literal["steep", "flat", "non-monotone", "mostly luck"]
 
 KEPT, POINT, LUCK, SUPPORT = 0.99, 0.01, 0.8, 0.95
+ENOUGH = 100  # pictures; with fewer a resampled share of .5 is known to a tenth at best
 _VERDICTS: tuple[Verdict, ...] = ("flat", "mostly luck", "non-monotone", "steep")
 _REPLICATE_RESAMPLES = 200  # each recomputes three curves
 
@@ -92,6 +93,10 @@ class Diagnosis:
             "steep": f"Fit a router and hold it against the hull. Without one, answer everything with {constant}.",
         }
         advice = [told[self.verdict]]
+        if self.pictures < ENOUGH:
+            advice.append(
+                f"Only {self.pictures:,} pictures were measured, too few for any verdict: measure {ENOUGH} or more."
+            )
         if self.dominated and self.verdict != "flat":
             advice.append(f"Leave out of the ladder what never pays: {', '.join(self.dominated)}.")
         if self.luck_from == "flips" and self.verdict != "flat":

@@ -36,6 +36,12 @@ def told(chance, **options):
     return diagnose(outcomes(chance, **options), resamples=200)
 
 
+def test_few_pictures_carry_no_verdict():
+    """One picture agrees with itself in every resample."""
+    few, many = (" ".join(told(needs([0, 1, 2, 3], n)).advice) for n in (40, 120))
+    assert "Only 40 pictures were measured, too few for any verdict" in few and "too few" not in many
+
+
 def test_real_need_that_tokens_serve_is_steep():
     found = told(needs([0, 1, 2, 3]))
     assert (found.verdict, found.support, found.luck.value) == ("steep", 1, 0)

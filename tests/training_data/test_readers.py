@@ -168,7 +168,7 @@ def test_no_picture_need_be_there_to_score_answers(folder, name):
         path.unlink()
     assert [example.question for example in read(name, folder, pictures=False).examples] == asked
     if name != "mmbench":  # whose pictures travel in the table
-        with pytest.raises(DataError, match=r"picture must lie in data, was: .*; fetch the pictures"):
+        with pytest.raises(DataError, match=r"picture must lie in data, was: .*; check the path, fetch"):
             read(name, folder)
 
 
@@ -320,7 +320,7 @@ BAD_ROWS = {
     "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
     "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),
     "letter without choice": ({"metric": "letter", "answer": "C", "choices": ["x"]}, "must be the letter of a choice"),
-    "missing picture": ({"image": "b.jpg"}, r"mine\.jsonl, line 1: its picture must lie in data, was: 'b\.jpg'"),
+    "missing picture": ({"image": "b.jpg"}, r"mine\.jsonl, line 1: its picture must be a file, was: 'b\.jpg'"),
 }
 WAYS_OUT = ["../out.jpg", "x/../../out.jpg", "/etc/passwd", "x\\..\\..\\out.jpg", "C:\\out.jpg"]
 

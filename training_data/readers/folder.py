@@ -96,7 +96,9 @@ class Folder:
                 "remove the copies",
             )
         if not found:
-            row.refuse(f"its picture must lie in {self.path.name}", name, "fetch the pictures or pass pictures=False")
+            home = self.path.resolve().name
+            rule = "its picture must be a file" if self.anywhere else f"its picture must lie in {home}"
+            row.refuse(rule, name, "check the path, fetch the picture, or skip bad rows")
         return found[0]
 
     def _inside(self, row: Row, name: str) -> Path:
