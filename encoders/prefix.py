@@ -8,7 +8,8 @@ independent runs. Knows caches and m. Chooses no m.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,11 @@ class VisualPrefix:
         """Places in the cache."""
         return int(self._cache.get_seq_length())
 
+    @cached_property
+    def _shared(self) -> bool:
+        """Asked once: to compare weights at every rung would cost more than a crop."""
+        return shares(self._backbone)
+
     def _drop(self, places: int) -> None:
         if places:
             self._cache.crop(-places)
@@ -76,7 +82,7 @@ class VisualPrefix:
         before, self.m = self.m, m
         if m == before:
             return
-        if not shares(self._backbone):
+        if not self._shared:
             self._cache = _prefill(self._backbone, self._encoded.tokens(m))
         elif m < before:
             self._drop(before - m)
@@ -296,11 +302,8 @@ def measure_ladder(
     """Greedy answers, and log-probabilities of given ones, at every m: (n lists of k, n of (answers, k) float64)."""
     found: dict[int, tuple[list[Generation], list[np.ndarray]]] = {}
     if causal(backbone):
-        order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
-        prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
         drafts: list[tuple[int, ...]] | None = None
-        for k in order:
-            prefix.crop(ladder[k])
+        for k, prefix in _descending(backbone, encoded, ladder):
             found[k] = prefix.measure(questions, answers, max_new_tokens, drafts)
             drafts = [generation.token_ids for generation in found[k][0]]
     else:
@@ -310,6 +313,17 @@ def measure_ladder(
     rows, rungs = range(len(questions)), range(len(ladder))
     scores = [np.stack([found[k][1][row] for k in rungs], axis=1) for row in rows]
     return [[found[k][0][row] for k in rungs] for row in rows], scores
+
+
+def _descending(
+    backbone: NestedLlava, encoded: LlavaImages, ladder: Sequence[int]
+) -> Iterator[tuple[int, VisualPrefix]]:
+    """(place in the ladder, the prefix at that m), from the largest m down."""
+    order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
+    prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
+    for k in order:
+        prefix.crop(ladder[k])
+        yield k, prefix
 
 
 def _scored_alone(
@@ -331,10 +345,7 @@ def score_ladder(
     if not shares(backbone):
         return np.stack([backbone.score(encoded, questions, answers, m) for m in ladder], axis=1)
     scores = np.empty((len(questions), len(ladder)))
-    order = sorted(range(len(ladder)), key=lambda k: -ladder[k])
-    prefix = VisualPrefix(backbone, encoded, ladder[order[0]])
-    for k in order:
-        prefix.crop(ladder[k])
+    for k, prefix in _descending(backbone, encoded, ladder):
         scores[:, k] = prefix.score(questions, answers)
     return scores
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -147,11 +147,9 @@ class Store:
             self._set("features", {"version": version, "names": list(names)})
 
     def finish(self) -> None:
-        """Say that nothing is missing, and fold the log into the one file, which can then be read from anywhere."""
-        with _translated(self.path):
-            with self._transaction():
-                self._set("finished", True)
-            self._database.execute("PRAGMA journal_mode = DELETE")
+        """Say that nothing is missing."""
+        with _translated(self.path), self._transaction():
+            self._set("finished", True)
 
     def _set(self, key: str, value: object) -> None:
         self._database.execute("UPDATE manifest SET value = ? WHERE key = ?", (json.dumps(value), key))
@@ -160,6 +158,8 @@ class Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with suppress(sqlite3.Error):  # somebody reads it just now: the log stays, and is as good
+            self._database.execute("PRAGMA journal_mode = DELETE")  # one file, which can be read from anywhere
         self._database.close()
         self._lock.close()
 

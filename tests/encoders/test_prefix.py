@@ -126,6 +126,16 @@ def test_attention_that_looks_ahead_scores_answers_alone(looking, pictures, ques
     assert np.allclose(scores[2][:, 1], alone) and scores[1].shape == (0, 2)
 
 
+def test_a_prefix_asks_once_whether_its_work_is_shared(tiny, pictures, monkeypatch):
+    """Comparing all weights at every rung of every batch is work in the hottest loop of a sweep."""
+    asked, real = [], prefix.shares
+    cache = VisualPrefix(tiny, tiny.encode(pictures), 16)
+    monkeypatch.setattr(prefix, "shares", lambda backbone: asked.append(1) or real(backbone))
+    for m in (9, 5, 2, 1):
+        cache.crop(m)
+    assert len(asked) == 1
+
+
 def test_cropping_up_and_extending_down_are_refused(tiny, pictures):
     cache = VisualPrefix(tiny, tiny.encode(pictures), 5)
     with pytest.raises(BudgetError, match="at most its own m = 5, was: 9; use extend"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from encoders.errors import DataError
@@ -91,6 +92,30 @@ def test_a_finished_file_is_one_file(tmp_path):
     store.read(tmp_path / "o.sqlite")
     assert {path.name for path in tmp_path.iterdir()} == {"o.sqlite", "o.sqlite.lock"}
     assert (tmp_path / "o.sqlite").read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log to be read beside it
+
+
+def test_a_reader_at_the_end_disturbs_no_writer(tmp_path):
+    """A sweep that ended while its file was being looked at once failed at its last step."""
+    path = tmp_path / "o.sqlite"
+    with Store(path, MANIFEST) as file:
+        file.add(*rows([0]))
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM examples").fetchone() == (1,)
+        file._database.execute("PRAGMA busy_timeout = 10")
+        file.finish()
+    reader.close()
+    assert list(store.read(path)["id"]) == ["q0"]
+
+
+def test_new_features_leave_one_file(tmp_path):
+    path = tmp_path / "o.sqlite"
+    with Store(path, MANIFEST | {"features": {"version": 1, "names": ["x"]}}) as file:
+        file.add(*rows([0]))
+        file.finish()
+    with Store(path, {"data": "abc"}) as file:
+        file.replace_features(2, ["y"], [(0, 0, np.array([3]))])
+    assert path.read_bytes()[18:20] == b"\x01\x01"
 
 
 def test_somebody_elses_database_is_left_as_it_is(tmp_path):
@@ -190,8 +215,6 @@ def test_killed_at_any_instant_it_goes_on_without_doubling_or_losing_a_row(tmp_p
 
 
 def test_features_of_a_newer_version_take_the_place_of_the_old_ones(tmp_path):
-    import numpy as np
-
     path = tmp_path / "o.sqlite"
     with Store(path, MANIFEST | {"features": {"version": 1, "names": ["x"]}}) as file:
         examples, measured = rows([0, 1])
