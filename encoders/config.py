@@ -5,10 +5,11 @@ Knows names and numbers. Imports no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from encoders.counts import whole_number
+from encoders.counts import positive, whole_number
 from encoders.errors import BackboneError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -52,8 +53,7 @@ class LlavaConfig:
             raise BackboneError(f"a ladder must be ascending without repeats, was: {self.ladder}")
         if whole_number(self.feature_layer) is None or self.feature_layer > -1:
             raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer!r}")
-        if whole_number(self.max_new_tokens) is None or self.max_new_tokens < 1:
-            raise BackboneError(f"max_new_tokens must be a whole number of at least 1, was: {self.max_new_tokens!r}")
+        positive("max_new_tokens", self.max_new_tokens)
         for name in ("connector", "vision", "language"):
             if not isinstance(getattr(self, name), dict):
                 raise BackboneError(f"{name} must be an object, was: {getattr(self, name)!r}")
@@ -61,3 +61,7 @@ class LlavaConfig:
             value = getattr(self, name)
             if len(value) != 3 or not all(isinstance(v, int | float) and low <= v <= high for v in value):
                 raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {value}")
+
+    def canonical(self) -> bytes:
+        """The configuration as bytes to be hashed: the same for equal configurations."""
+        return json.dumps(asdict(self), sort_keys=True).encode()

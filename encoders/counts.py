@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import operator
 
+from encoders.errors import BackboneError
+
 
 def whole_number(value: object) -> int | None:
     """`value` as an int where it is one (NumPy's included); None for bool, float, str and everything else."""
@@ -16,3 +18,15 @@ def whole_number(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def positive(name: str, value: object) -> int:
+    """`value` as a whole number of at least 1.
+
+    Raises:
+        BackboneError: it is none.
+    """
+    number = whole_number(value)
+    if number is None or number < 1:
+        raise BackboneError(f"{name} must be a whole number of at least 1, was: {value!r}")
+    return number

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from encoders.counts import whole_number
+from encoders.counts import positive
 from encoders.errors import BackboneError
 
 _TOP = 3
@@ -29,9 +29,7 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limit = whole_number(self.max_new_tokens)
-        if limit is None or limit < 1:
-            raise BackboneError(f"max_new_tokens must be a whole number of at least 1, was: {self.max_new_tokens!r}")
+        positive("max_new_tokens", self.max_new_tokens)
         for name, low in (("temperature", -1e-300), ("top_p", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < math.inf:

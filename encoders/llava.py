@@ -8,9 +8,8 @@ visual tokens; does not choose m.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ class NestedLlava(nn.Module):
         if refused := [m for m in config.ladder if not self.connector.allows(m)]:
             raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {refused} in {config.ladder}")
         self.prefix_ids = tuple([tokenizer.bos_token_id, *self._ids(self.template.before_image)])
-        self.sharing: tuple[object, bool] | None = None  # filled by prefix.shares
+        self.sharing: tuple[object, bool] | None = None  # filled by prefix.causal
         self._hashed: tuple[object, str] | None = None
         self.eval()
 
@@ -121,7 +120,7 @@ class NestedLlava(nn.Module):
         """sha256 over configuration and weights, computed again when the weights have changed."""
         version = self.weights_version
         if self._hashed is None or self._hashed[0] != version:
-            digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+            digest = hashlib.sha256(self.config.canonical())
             for key, tensor in sorted(self.state_dict().items()):
                 digest.update(key.encode())
                 digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
@@ -430,7 +429,7 @@ class NestedLlava(nn.Module):
     @property
     def profile_key(self) -> tuple[str, str, str]:
         """What a latency profile is kept under: a hash of the configuration (speed follows shapes), device, dtype."""
-        shape = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()
+        shape = hashlib.sha256(self.config.canonical()).hexdigest()
         return shape, self.device.type, str(self.dtype).removeprefix("torch.")
 
     @property

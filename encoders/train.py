@@ -108,12 +108,12 @@ def train(
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     objective, *optimizers = accelerator.prepare(objective, *_optimizers(objective, recipe))
     full_rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    step = _resume(accelerator, recipe, folder)
+    step = _resume(accelerator, recipe, folder)  # which puts other groups in, at the rates they had come down to
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     objective.train()
     bar = tqdm(total=recipe.steps, initial=step, desc=title, mininterval=5, disable=not accelerator.is_main_process)
     started = time.monotonic()
     while step < recipe.steps:
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for group, full_rate in zip(groups, full_rates, strict=True):
             group["lr"] = full_rate * recipe.pace(step)
         for part in range(recipe.accumulate):
@@ -156,8 +156,8 @@ def _optimizers(objective: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
     if not matrices:
         return [adamw]
-    decay = recipe.weight_decay
-    return [adamw, torch.optim.Muon(matrices, recipe.matrix_rate, decay, adjust_lr_fn="match_rms_adamw")]
+    muon = torch.optim.Muon(matrices, recipe.matrix_rate, recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [adamw, muon]
 
 
 def _log(folder: Path, row: Mapping[str, float]) -> None:

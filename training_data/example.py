@@ -17,6 +17,11 @@ from encoders.errors import DataError
 Source = Path | str | Image.Image | Callable[[], Image.Image]  # a path, a picture, or a callable that makes one
 
 
+def drawn(source: Source) -> Path | str | Image.Image:
+    """What a source stands for: a callable is called."""
+    return source() if callable(source) else source
+
+
 @dataclass(frozen=True)
 class Example:
     """A question with its gold answers.
@@ -44,7 +49,7 @@ class Example:
 
     def pictures(self) -> tuple[Path | str | Image.Image, ...]:
         """All its pictures, in order, each as `answer()` takes it."""
-        return tuple(source() if callable(source) else source for source in self.images)
+        return tuple(drawn(source) for source in self.images)
 
     def picture(self) -> Path | str | Image.Image:
         """What `answer()` takes as its image; an error where the pictures are several or none."""

@@ -24,6 +24,7 @@ from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_
 
 Figures = dict[str, Any]
 _NAMED = 3  # ids named in a message
+_SERVED = ("vqav2", "vizwiz")
 _CHOICES = LETTERS[:5]  # ScienceQA has five at most
 
 
@@ -55,6 +56,17 @@ def headline(benchmark: str, data: Path | None, answers: Path, *, split: str | N
         )
     gold = read(benchmark, data, split=split, pictures=False, text_only=True)
     return _FIGURES[benchmark](gold.examples, answers)
+
+
+def score_given(given: Given, example: Example) -> Scored:
+    """Score an answer, prepared as LLaVA's scripts prepare it for a server where it is not prepared yet.
+
+    VQAv2's and VizWiz' answers pass EvalAI's processor; GQA's own eval.py compares what it is given as it is.
+    """
+    if example.dataset == "gqa" and not given.raw:
+        return Scored(float(given.text in example.answers))
+    served = example.dataset in _SERVED and given.raw
+    return score(evalai_normal(given.text) if served else given.text, example)
 
 
 # Joining ------------------------------------------------------------------------------------------------------------
@@ -118,14 +130,14 @@ def _gqa(examples: Sequence[Example], answers: Path) -> Figures:
     given = read_answers(answers)
     known = {example.id for example in examples}
     pairs = _complete(examples, [one for one in given if one.id in known])
-    figures = _mean([score(one.text, of) if one.raw else Scored(float(one.text in of.answers)) for of, one in pairs])
+    figures = _mean([score_given(one, of) for of, one in pairs])
     return figures | ({"unknown": len(given) - len(pairs)} if len(given) > len(pairs) else {})
 
 
 def _soft(examples: Sequence[Example], answers: Path) -> Figures:
     """VQAv2 and VizWiz: LLaVA's answers pass EvalAI's processor before they are sent, as its scripts do."""
     pairs = _complete(examples, read_answers(answers))
-    return _mean([score(evalai_normal(given.text) if given.raw else given.text, one) for one, given in pairs])
+    return _mean([score_given(given, one) for one, given in pairs])
 
 
 def _textvqa(examples: Sequence[Example], answers: Path) -> Figures:

@@ -19,7 +19,7 @@ from encoders.errors import MatryoshkaError
 from encoders.llava import LlavaImages, NestedLlava
 from training_data.example import Example
 from training_data.opening import Numbered, Opened
-from training_data.scores import LIKELIHOOD, Scored, score
+from training_data.scores import LETTERS, LIKELIHOOD, Scored, score
 
 
 @dataclass(frozen=True)
@@ -171,5 +171,5 @@ def _alternatives(example: Example) -> tuple[str, ...]:
     """The choices as the gold answer is written: spelled out, or as letters."""
     if not example.choices:
         return ()
-    letters = tuple(chr(ord("A") + k) for k in range(len(example.choices)))
+    letters = tuple(LETTERS[: len(example.choices)])
     return letters if set(example.answers) <= set(letters) else example.choices

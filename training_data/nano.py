@@ -105,11 +105,8 @@ class PatchMarks(nn.Module):
     def __init__(self, vision: CLIPVisionModel) -> None:
         super().__init__()
         width = vision.config.hidden_size
-        self.vision, self.norm, self.head = (
-            vision,
-            nn.LayerNorm(width),
-            nn.Linear(width, sum(MARKS.values()) + 2 * GRID),
-        )
+        self.vision, self.norm = vision, nn.LayerNorm(width)
+        self.head = nn.Linear(width, sum(MARKS.values()) + 2 * GRID)
         side = torch.arange(GRID)
         self.register_buffer("places", torch.stack([side.repeat_interleave(GRID), side.repeat(GRID)]), persistent=False)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN) * 255, persistent=False)

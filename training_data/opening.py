@@ -5,6 +5,7 @@ Knows examples and what a tower wants done to a picture. Loads no torch, so that
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from joblib import Parallel, delayed
 from encoders.errors import ImageError, MatryoshkaError
 from encoders.images import Preparation, open_image
 from encoders.pixels import pixel_statistics
-from training_data.example import Example, Source
+from training_data.example import Example, Source, drawn
 from training_data.replicates import disturbed, replicate_of
 
 Numbered = tuple[int, Example]  # an example and its place in the data
@@ -33,9 +34,13 @@ class Opened:
 
 
 def opened_batches(
-    batches: Iterable[list[Numbered]], preparation: Preparation, replicate: int, processes: int
+    batches: Iterable[list[Numbered]], preparation: Preparation, replicate: int, workers: int | None
 ) -> Iterator[tuple[list[Numbered], list[Opened]]]:
-    """Each batch with one `Opened` per example; questions about one picture share it, object and all."""
+    """Each batch with one `Opened` per example; questions about one picture share it, object and all.
+
+    `workers` processes open pictures; None for half of the processors, at least one.
+    """
+    processes = max(1, (os.cpu_count() or 2) // 2) if workers is None else workers
     waiting: deque[tuple[list[Numbered], list[int]]] = deque()
 
     def tasks() -> Iterator[Any]:
@@ -77,7 +82,7 @@ def _open(sources: tuple[Source, ...], preparation: Preparation, replicate: int)
         if len(sources) != 1:
             raise ImageError(f"this backbone takes one picture per question, was: {len(sources)}")
         source, redrawn = replicate_of(sources[0], replicate)
-        picture = open_image(source() if callable(source) else source)
+        picture = open_image(drawn(source))
         if replicate and not redrawn:
             picture = disturbed(picture, replicate)
         return Opened(preparation(picture), pixel_statistics(picture))

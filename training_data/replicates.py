@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from training_data.example import Example, Source
-from training_data.scores import LETTERS
+from training_data.scores import LETTERS, listed
 
 _SHIFT = 2  # pixels
 _NOISE = 2.0  # standard deviation, of 255
@@ -32,17 +32,17 @@ def reordered(example: Example, number: int) -> Example:
     Gold letters move along. Any other example, and replicate 0, stays as it is.
     """
     choices = example.choices or ()
-    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    listed = "\n".join(lines)
-    if not number or len(choices) < 2 or len(lines) < len(choices) or example.question.count(listed) != 1:
+    lines = "\n".join(listed(choices))
+    if not number or not 2 <= len(choices) <= len(LETTERS) or example.question.count(lines) != 1:
         return example
     order = np.random.default_rng([number, zlib.crc32(example.id.encode())]).permutation(len(choices))
     moved = tuple(choices[old] for old in order)
-    anew = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, moved, strict=False))
     letter_of = {LETTERS[old]: LETTERS[new] for new, old in enumerate(order.tolist())}
     lettered = set(example.answers) <= set(letter_of)
     answers = tuple(letter_of[gold] for gold in example.answers) if lettered else example.answers
-    return replace(example, question=example.question.replace(listed, anew), choices=moved, answers=answers)
+    return replace(
+        example, question=example.question.replace(lines, "\n".join(listed(moved))), choices=moved, answers=answers
+    )
 
 
 def disturbed(picture: Image.Image, number: int) -> Image.Image:

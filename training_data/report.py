@@ -81,7 +81,11 @@ def report(
     Raises:
         DataError: matplotlib is not installed, or the folder cannot be written.
     """
-    analysis = analyse(outcomes, resamples, seed)
+    return write(analyse(outcomes, resamples, seed), folder, pictures)
+
+
+def write(analysis: Analysis, folder: str | Path, pictures: Pictures | None = None) -> Path:
+    """`report` of an analysis that was made already; arguments and errors as there."""
     drawn, tables = figures.draw(analysis), csv_tables(analysis)
     page = _PAGE.substitute(body="\n".join(_sections(analysis, drawn, pictures)))
     folder = Path(folder)

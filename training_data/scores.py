@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from encoders.errors import DataError
@@ -52,6 +52,11 @@ _MMBENCH_REFUSALS = (
 
 
 LIKELIHOOD = "likelihood"
+
+
+def listed(choices: Iterable[str]) -> list[str]:
+    """Choices as a question lists them: "A. cat", "B. dog", one line each."""
+    return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
 class Scored(NamedTuple):

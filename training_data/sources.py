@@ -14,7 +14,7 @@ from PIL import Image
 
 from encoders.errors import DataError, MatryoshkaError
 from encoders.images import open_image
-from training_data.example import Example, Source
+from training_data.example import Example, Source, drawn
 from training_data.readers import read, read_own
 from training_data.rows import Reading
 from training_data.scenes import STYLE_NAMES, examples
@@ -91,7 +91,7 @@ def pictures_of(examples: Iterable[Example]) -> Callable[[str], Image.Image | No
     def picture(group: str) -> Image.Image | None:
         source = sources.get(group)
         try:
-            return None if source is None else open_image(source() if callable(source) else source)
+            return None if source is None else open_image(drawn(source))
         except MatryoshkaError:
             return None
 

@@ -71,8 +71,8 @@ def sweep(
     rungs = list(backbone.ladder if ladder is None else ladder)
     if sorted(set(rungs)) != rungs or len(rungs) < 2:
         raise DataError(f"a sweep needs two or more rising m, was: {rungs}")
-    for name, value in (("replicates", replicates), ("batch_size", batch_size)):
-        if value < 1:
+    for name, value in (("replicates", replicates), ("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
             raise DataError(f"{name} must be at least 1, was: {value}")
     for m in rungs:
         backbone.check_m(m)
@@ -85,10 +85,9 @@ def sweep(
         "features": {"version": features.VERSION, "names": list(features.feature_names(backbone))},
         "data": digest,
         "replicates": replicates,
-        "max_new_tokens": max_new_tokens or backbone.config.max_new_tokens,
+        "max_new_tokens": backbone.decoding(max_new_tokens).max_new_tokens,
     }
     measure = Measurement(backbone, rungs, max_new_tokens)
-    processes = workers or max(1, (os.cpu_count() or 2) // 2)
     with Store(Path(out), manifest) as file:
         bar = tqdm(total=count * replicates, desc=f"sweep {backbone.name}", unit=" examples", mininterval=1)
         total, measured = file.scores()
@@ -96,11 +95,12 @@ def sweep(
             done = file.done(replicate)
             bar.update(len(done))
             batches = _batches(examples, done, batch_size, replicate)
-            for batch, opened in opened_batches(batches, backbone.preparation, replicate, processes):
+            for batch, opened in opened_batches(batches, backbone.preparation, replicate, workers):
                 result = measure(batch, opened, replicate)
                 file.add(result.examples, result.measurements, result.failures)
-                for failure in result.failures if on_failure else ():
-                    on_failure(failure["id"], failure["reason"])  # type: ignore[misc]
+                if on_failure is not None:
+                    for failure in result.failures:
+                        on_failure(failure["id"], failure["reason"])
                 bar.update(len(batch))
                 for row in result.measurements:
                     total[row["arm"]] += row["score"]
@@ -161,12 +161,11 @@ def refresh_features(
     about = store.manifest(path)
     kept = {key: value for key, value in about.items() if key not in ("format", "finished", "features")}
     wanted = kept | {"backbone": [backbone.name, backbone.fingerprint], "data": digest}
-    processes = workers or max(1, (os.cpu_count() or 2) // 2)
     rows: list[tuple[int, int, np.ndarray]] = []
     with Store(path, wanted) as file, tqdm(total=count * kept["replicates"], desc="features", unit=" examples") as bar:
         for replicate in range(kept["replicates"]):
             for batch, opened in opened_batches(
-                _batches(examples, set(), BATCH, replicate), backbone.preparation, replicate, processes
+                _batches(examples, set(), BATCH, replicate), backbone.preparation, replicate, workers
             ):
                 there = [k for k, picture in enumerate(opened) if picture.pixels is not None]
                 if there:

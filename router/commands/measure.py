@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, typer.Option(help="a file of questions, a benchmark's folder, or scenes:STYLE:SPLIT:PICTURES")]
 Benchmark = Annotated[str | None, typer.Option(help="which benchmark the folder holds")]
+Split = Annotated[str | None, typer.Option(help="which part of the benchmark")]
 Out = Annotated[Path, typer.Option(help="the outcomes file")]
 Workers = Annotated[int | None, typer.Option(min=1, help="processes that open pictures; by default half the cores")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="count bad rows instead of stopping at the first")]
@@ -28,7 +29,7 @@ def sweep(
     out: Out,
     backbone: Backbone = "nano-mqt",
     benchmark: Benchmark = None,
-    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    split: Split = None,
     ladder: Annotated[
         str | None, typer.Option(help="m to measure, such as 16,64,256; the model's own by default")
     ] = None,
@@ -72,7 +73,7 @@ def features(
     data: Data,
     backbone: Backbone = "nano-mqt",
     benchmark: Benchmark = None,
-    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    split: Split = None,
     workers: Workers = None,
 ) -> None:
     """Compute the visual features of an outcomes file anew, with one vision pass."""
@@ -90,7 +91,7 @@ def score(
     benchmark: Annotated[str, typer.Argument(help="pope, mme, scienceqa, vqav2, gqa, textvqa, ...")],
     answers: Annotated[Path, typer.Option(help="an answer file, or MME's result folder")],
     data: Annotated[Path | None, typer.Option(help="the benchmark's folder")] = None,
-    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    split: Split = None,
     as_json: AsJson = False,
 ) -> None:
     """Score existing answers by a benchmark's own rules: its headline figures, no model."""
@@ -173,7 +174,7 @@ def import_answers(
     data: Annotated[Path, typer.Option(help="the benchmark's folder")],
     answers: Annotated[list[str], typer.Option(help="M=FILE; give one for every m")],
     out: Out,
-    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    split: Split = None,
 ) -> None:
     """Answer files in LLaVA's format, one per m, scored by a benchmark's rules."""
     from training_data.logs import answers as logs
@@ -194,17 +195,17 @@ def analyse(
     out: Annotated[Path, typer.Option(help="the folder of the report")],
     data: Annotated[str | None, typer.Option(help="where the pictures are, as for sweep")] = None,
     benchmark: Benchmark = None,
-    split: Annotated[str | None, typer.Option(help="which part of the benchmark")] = None,
+    split: Split = None,
     partial: Annotated[bool, typer.Option("--partial", help="take what an unfinished sweep has so far")] = False,
 ) -> None:
     """Say whether there is anything to route, and write the report."""
-    from training_data.diagnosis import diagnose
+    from training_data.analysis import analyse as run
     from training_data.outcomes import Outcomes
-    from training_data.report import report
+    from training_data.report import write
     from training_data.sources import open_data, pictures_of
 
-    measured = Outcomes.load(outcomes, partial)
+    analysis = run(Outcomes.load(outcomes, partial))
     pictures = None if data is None else pictures_of(open_data(data, benchmark, split)[0])
-    page = report(measured, out, pictures)
-    typer.echo(str(diagnose(measured)))
+    page = write(analysis, out, pictures)
+    typer.echo(str(analysis.diagnosis))
     typer.echo(f"report: {page}", err=True)

@@ -149,6 +149,14 @@ def test_one_example_too_large_for_memory_is_recorded(tiny, examples, tmp_path, 
     assert len(Outcomes.load(path)) == 7
 
 
+@pytest.mark.parametrize("name", ["replicates", "batch_size", "workers", "max_new_tokens"])
+def test_nothing_is_taken_for_a_default(tiny, examples, tmp_path, name):
+    """max_new_tokens = 0 once became the model's own in the manifest, and a failure for every example."""
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        sweep(tiny, examples, tmp_path / "o.sqlite", **{name: 0})
+    assert not (tmp_path / "o.sqlite").exists()
+
+
 def test_a_sweep_writes_no_table(tiny, examples, tmp_path):
     with pytest.raises(DataError, match="a sweep writes SQLite"):
         sweep(tiny, examples, tmp_path / "o.csv")

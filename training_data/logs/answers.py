@@ -17,14 +17,12 @@ from pathlib import Path, PurePosixPath
 
 from encoders.errors import DataError
 from training_data.example import Example
+from training_data.headline import score_given
 from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers import read as read_benchmark
 from training_data.readers.llava import Given, read_answers
 from training_data.readers.mme import asked
-from training_data.scores import evalai_normal, score
-
-_SERVED = ("vqav2", "vizwiz")  # LLaVA's scripts pass these answers through EvalAI's processor
 
 
 def read(benchmark: str, data: Path, files: Mapping[int, Path], split: str | None = None) -> Outcomes:
@@ -95,16 +93,8 @@ def _sample(example: Example, given: Given) -> Sample:
         dataset=example.dataset,
         question=example.question,
         text=given.text,
-        score=_score(example, given),
+        score=score_given(given, example).value,
         where=f"{given.row.file}, {given.row.place}",
         same={} if given.prompt is None else {"prompt": given.prompt},
         meta=example.meta,
     )
-
-
-def _score(example: Example, given: Given) -> float:
-    """The benchmark's rule on LLaVA's raw answers; on a server's prepared ones, without the preparation."""
-    if example.dataset == "gqa" and not given.raw:
-        return float(given.text in example.answers)
-    served = example.dataset in _SERVED and given.raw
-    return score(evalai_normal(given.text) if served else given.text, example).value

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from training_data.example import Example
 from training_data.readers.folder import Embedded, Folder
 from training_data.rows import Row, read_rows
+from training_data.scores import listed
 
 CIRCLE = 1_000_000
 _LETTERS = "ABCDEFGH"
@@ -38,7 +39,7 @@ def _example(folder: Folder, row: Row, cells: dict[str, str | None]) -> Example:
         row.refuse(f"the field 'answer' must be one of the letters of its {len(choices)} choices", gold)
     cell = (row.optional("image") or "").strip()
     picture = _picture(row, cells) if folder.pictures else cells.get(cell) or cell  # rotations share a group either way
-    lines = [_said(row, "hint"), row.text("question"), *(f"{letter}. {text}" for letter, text in choices.items())]
+    lines = [_said(row, "hint"), row.text("question"), *listed(choices.values())]
     return Example(
         id=str(index),
         image=Embedded(picture, f"{row.file}, {row.place}"),

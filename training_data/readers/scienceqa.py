@@ -22,6 +22,7 @@ from encoders.errors import DataError
 from training_data.example import Example
 from training_data.readers.folder import Folder
 from training_data.rows import Row, read_document, read_entries, read_rows
+from training_data.scores import listed
 
 LETTERS = "ABCDE"
 _OPTION = re.compile(r"(?:^|\s)\(?([A-E])[.)] ")
@@ -50,12 +51,13 @@ def _problem(folder: Folder, row: Row, split: str) -> Example:
     choices, gold = row.texts("choices"), row.integer("answer")
     if not 0 <= gold < min(len(choices), len(LETTERS)):
         row.refuse(f"the field 'answer' must number one of {min(len(choices), len(LETTERS))} choices from 0", gold)
-    listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
     home = row.optional("split") or split
     return Example(
         id=row.key,
         image=folder.picture(row, f"{row.key}/{row.text('image')}", home, f"images/{home}") if row.has("image") else (),
-        question="\n".join([*filter(None, [row.optional("hint")]), row.text("question"), *listed]),
+        question="\n".join(
+            [*filter(None, [row.optional("hint")]), row.text("question"), *listed(choices[: len(LETTERS)])]
+        ),
         answers=(LETTERS[gold],),
         group=row.key,
         dataset="scienceqa",
