@@ -1,7 +1,7 @@
-"""Visual features: what pixels, patches and bands of nested tokens say about a picture, for whoever chooses m.
+"""Visual features: what pixels, patches, bands of nested tokens and a question's words say, for whoever chooses m.
 
-One function, offline in a sweep and online in an answer; it costs no vision pass of its own. Knows pictures and
-encoded pictures. Knows no question and no score.
+One function, offline in a sweep and online in an answer; it costs no vision pass of its own. Knows pictures, encoded
+pictures and the words asked about them. Knows no score.
 """
 
 from __future__ import annotations
@@ -15,37 +15,95 @@ from torch import Tensor
 from torch.nn import functional
 
 from encoders import pixels
+from encoders.errors import ImageError
 
 if TYPE_CHECKING:
     from encoders.llava import LlavaImages, NestedLlava
 
-VERSION = 1
-_PATCH_NAMES = (
-    *("patch_norm_mean", "patch_norm_std", "patch_norm_max", "effective_rank"),
+VERSION = 2
+_PATCHES = (
+    *("norm_mean", "norm_std", "norm_max", "effective_rank"),
     *("similarity_mean", "similarity_std", "similarity_entropy", "neighbour_similarity"),
 )
+_MATCH = (
+    *("most", "mean", "spread", "least_entropy", "mean_entropy"),
+    *("peak", "covered_mean", "covered_spread"),
+)
 _SIMILARITY_BINS = 16
+_SHARPNESS = 8.0  # of the softmax that says where in the picture a word is at home
 _TINY = 1e-12
 
 
 def feature_names(backbone: NestedLlava) -> tuple[str, ...]:
-    """The columns of `visual_features`: pixels, patches, then one band of tokens per rung of the ladder."""
-    bands = tuple(f"band_{m}" for m in backbone.ladder)
-    return (*(f"pixels_{name}" for name in pixels.NAMES), *_PATCH_NAMES, *bands)
+    """The columns of `visual_features`; what stands before the first underscore is a column's group."""
+    return (
+        *(f"pixels_{name}" for name in pixels.NAMES),
+        *(f"patches_{name}" for name in _PATCHES),
+        *(f"bands_{m}" for m in backbone.ladder),
+        *(f"pooled_{channel}" for channel in range(backbone.patches_shape[1])),
+        *(f"match_{name}" for name in _MATCH),
+    )
 
 
-@torch.inference_mode()
-def visual_features(backbone: NestedLlava, encoded: LlavaImages, statistics: Sequence[np.ndarray]) -> np.ndarray:
-    """Features of n encoded pictures: (n, d) float32, columns as `feature_names` says.
+def visual_features(
+    backbone: NestedLlava,
+    encoded: LlavaImages,
+    questions: Sequence[str],
+    statistics: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Features of n questions about n encoded pictures: (n, d) float32, columns as `feature_names` says.
 
     Args:
         backbone: whose ladder bounds the bands.
         encoded: n pictures after the vision pass.
-        statistics: n rows of `encoders.pixels.pixel_statistics`.
+        questions: n texts.
+        statistics: n rows of `encoders.pixels.pixel_statistics`; None to take them from the encoded pictures.
+
+    Raises:
+        ImageError: no statistics are given and the pictures are not at hand.
     """
-    patches = _patch_statistics(encoded.patches.float())
-    bands = _band_energies(backbone, encoded)
-    return np.concatenate([np.stack(statistics), patches.cpu().numpy(), bands.cpu().numpy()], axis=1, dtype=np.float32)
+    if statistics is None:
+        if encoded.pictures is None:
+            raise ImageError("features need the pictures' pixels, was: patches alone; encode the pictures themselves")
+        statistics = [pixels.pixel_statistics(picture) for picture in encoded.pictures]
+    shown = picture_features(backbone, encoded, statistics)
+    return np.concatenate([shown, match_features(backbone, encoded, questions)], axis=1)
+
+
+@torch.inference_mode()
+def picture_features(backbone: NestedLlava, encoded: LlavaImages, statistics: Sequence[np.ndarray]) -> np.ndarray:
+    """The columns that no question changes, (n, d - 8) float32: once per picture, however many are asked about it."""
+    patches = encoded.patches.float()
+    parts = (_patch_statistics(patches), _band_energies(backbone, encoded), patches.mean(dim=1))
+    return np.concatenate([np.stack(statistics), *(part.cpu().numpy() for part in parts)], axis=1, dtype=np.float32)
+
+
+@torch.inference_mode()
+def match_features(backbone: NestedLlava, encoded: LlavaImages, questions: Sequence[str]) -> np.ndarray:
+    """Where a question's words are at home in the picture, (n, 8) float32.
+
+    Cosines of the words' embeddings with the nested tokens at the top of the ladder, in the language model's embedding
+    space, both centred: the largest, mean and spread of the words' best cosines; entropies in nats of where each word
+    is at home, their least and their mean; how far a best cosine stands out; how well tokens are covered by words.
+    """
+    table = backbone.language.get_input_embeddings().weight
+    centre = table.mean(dim=0).float()
+    rows = []
+    for tokens, question in zip(encoded.tokens(backbone.ladder[-1]).float(), questions, strict=True):
+        words = table[backbone.text_ids(question)].float() - centre
+        cosines = functional.normalize(words, dim=-1) @ functional.normalize(tokens - tokens.mean(0), dim=-1).T
+        best, covered = cosines.amax(dim=1), cosines.amax(dim=0)
+        home = torch.softmax(cosines * _SHARPNESS, dim=1)
+        entropy = -(home * home.clamp(min=_TINY).log()).sum(dim=1)
+        rows.append(
+            torch.stack(
+                [
+                    *(best.max(), best.mean(), best.std(unbiased=False), entropy.min(), entropy.mean()),
+                    *((best - cosines.mean(dim=1)).max(), covered.mean(), covered.std(unbiased=False)),
+                ]
+            )
+        )
+    return torch.stack(rows).cpu().numpy()
 
 
 def _patch_statistics(patches: Tensor) -> Tensor:
@@ -97,3 +155,18 @@ def _band_energies(backbone: NestedLlava, encoded: LlavaImages) -> Tensor:
         energy = torch.stack([square.mean(-1) for square in squares], dim=1)
     added = torch.diff(energy, dim=1, prepend=torch.zeros_like(energy[:, :1]))
     return added.clamp(min=_TINY).log()
+
+
+def tflops(backbone: NestedLlava) -> float:
+    """Matrix products of the features of one question, in 10^12 operations: what looking costs beside the vision pass.
+
+    The connector at the top of the ladder is counted whole, though an answer uses its first tokens again.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoded = backbone.from_patches(
+        torch.zeros(1, *backbone.patches_shape, dtype=backbone.dtype, device=backbone.device)
+    )
+    with FlopCounterMode(display=False) as counter:
+        visual_features(backbone, encoded, ["what number is written"], [np.zeros(len(pixels.NAMES), np.float32)])
+    return float(counter.get_total_flops()) / 1e12

@@ -47,11 +47,14 @@ def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) ->
 
 
 class LlavaImages:
-    """Pictures after the vision pass: patches (n, N, width), and the nested tokens that were asked for so far."""
+    """Pictures after the vision pass: patches (n, N, width), and the nested tokens that were asked for so far.
 
-    def __init__(self, connector: Connector, patches: Tensor) -> None:
+    `pictures` are the RGB pictures themselves where `encode` opened them, for features that look at pixels; else None.
+    """
+
+    def __init__(self, connector: Connector, patches: Tensor, pictures: tuple[Image.Image, ...] | None = None) -> None:
         self._connector = connector
-        self.patches = patches
+        self.patches, self.pictures = patches, pictures
         self._prepared: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -63,7 +66,8 @@ class LlavaImages:
 
     def select(self, rows: Sequence[int]) -> LlavaImages:
         """The pictures at `rows`, repeats allowed; what was computed comes along."""
-        chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)]), self._prepared
+        pictures = None if self.pictures is None else tuple(self.pictures[row] for row in rows)
+        chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)], pictures), self._prepared
         if prepared is not None:
             chosen._prepared = (prepared[0], prepared[1][list(rows)])
         return chosen
@@ -93,7 +97,7 @@ class NestedLlava(nn.Module):
         self.patches_shape = (patches, vision.hidden_size)
         if refused := [m for m in config.ladder if not self.connector.allows(m)]:
             raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {refused} in {config.ladder}")
-        self.prefix_ids = tuple([tokenizer.bos_token_id, *self._ids(self.template.before_image)])
+        self.prefix_ids = tuple([tokenizer.bos_token_id, *self.text_ids(self.template.before_image)])
         self.sharing: tuple[object, bool] | None = None  # filled by prefix.causal
         self._hashed: tuple[object, str] | None = None
         self.eval()
@@ -161,7 +165,10 @@ class NestedLlava(nn.Module):
             raise ImageError(
                 f"encode takes a list of at least one picture, was: {type(images).__name__}; write [picture]"
             )
-        return self.encode_prepared([self.preparation(open_image(image)) for image in images])
+        pictures = tuple(open_image(image) for image in images)
+        encoded = self.encode_prepared([self.preparation(picture) for picture in pictures])
+        encoded.pictures = pictures
+        return encoded
 
     @property
     def preparation(self) -> Preparation:
@@ -189,7 +196,7 @@ class NestedLlava(nn.Module):
 
     # ---- text
 
-    def _ids(self, text: str) -> list[int]:
+    def text_ids(self, text: str) -> list[int]:
         """Token ids of plain text; what looks like a special token in it stays text."""
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []
 
@@ -200,14 +207,14 @@ class NestedLlava(nn.Module):
             QuestionError: the question is not a string, or has no visible character.
         """
         check_question(question)
-        return self._ids(self.template.behind_image(question))
+        return self.text_ids(self.template.behind_image(question))
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of a given answer with the end token."""
         if not isinstance(answer, str):
             raise QuestionError(f"a given answer must be a string, was: {type(answer).__name__}")
         check_unicode(answer, "answer")
-        return [*self._ids(answer), self.tokenizer.eos_token_id]
+        return [*self.text_ids(answer), self.tokenizer.eos_token_id]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids."""

@@ -1,68 +1,27 @@
 """`answer`: one picture, one question, within a budget.
 
-Joins a backbone with a rule that chooses m. Knows neither how m is spent nor how pictures are read.
+Joins a backbone with what chooses m. Knows neither how m is spent nor how pictures are read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from encoders.backbone import NestedBackbone
+from encoders.backbone import Generation, NestedBackbone
 from encoders.cost import Cost
 from encoders.errors import BackboneError, BudgetError, QuestionError
 from encoders.loading import load
 from encoders.prompts import check_question
 from router.budget import Budget
+from router.decision import Decision, LargestWithin, Rule
+from router.shelf import shelved, shipped
 
 if TYPE_CHECKING:
     from encoders.backbone import EncodedImages
     from encoders.images import ImageSource
-
-
-@dataclass(frozen=True)
-class Decision:
-    """An m and why."""
-
-    m: int
-    reason: str
-
-
-class Rule(Protocol):
-    """What chooses m for encoded pictures and their questions."""
-
-    def decide(
-        self, backbone: NestedBackbone, encoded: EncodedImages, questions: Sequence[str], budget: Budget | None
-    ) -> list[Decision]: ...
-
-
-class LargestWithin:
-    """The plain rule: the largest m of the ladder within the cap; the largest of all where there is none."""
-
-    def decide(
-        self, backbone: NestedBackbone, encoded: EncodedImages, questions: Sequence[str], budget: Budget | None
-    ) -> list[Decision]:
-        """One decision per question.
-
-        Raises:
-            BudgetError: the cap is below the smallest m.
-        """
-        if budget is None:
-            return [Decision(backbone.ladder[-1], "no budget: the largest m")] * len(questions)
-        counts = {m: backbone.visual_tokens(encoded, m) for m in backbone.ladder}
-        decisions = []
-        for row in range(len(questions)):
-            within = [m for m in backbone.ladder if counts[m][row] <= budget.cap]
-            if not within:
-                least = min(counts[m][row] for m in backbone.ladder)
-                raise BudgetError(
-                    f"a budget must reach the smallest m of {backbone.name}, {least} visual tokens, was: {budget.cap}"
-                )
-            decisions.append(Decision(within[-1], f"the largest m within {budget.cap} visual tokens"))
-        return decisions
 
 
 @dataclass(frozen=True)
@@ -78,6 +37,7 @@ class Answer:
         logprob: natural log-probability of the answer.
         reason: why this m.
         backbone: the model's name.
+        decision: the whole decision, with curve and price where there was a router.
     """
 
     text: str
@@ -87,9 +47,14 @@ class Answer:
     logprob: float
     reason: str
     backbone: str
+    decision: Decision
 
     def __str__(self) -> str:
         return self.text
+
+    def explain(self) -> str:
+        """m, the success curve, the price and the main reasons, in at most five lines."""
+        return self.decision.explain()
 
 
 def answer(
@@ -99,17 +64,18 @@ def answer(
     *,
     m: int | None = None,
     backbone: str | Path | NestedBackbone = "nano-mqt",
-    router: Rule | None = None,
+    router: str | Path | Rule | None = None,
 ) -> Answer:
     """Answer a question about a picture within a budget of visual tokens.
 
     Args:
         image: a path, bytes, a PIL picture, a NumPy array, or one picture encoded by the backbone.
         q: the question.
-        budget: an int is a hard cap in visual tokens; None is no cap.
+        budget: an int is a hard cap in visual tokens; None is the router's operating point; all else is a `Budget`.
         m: force this m, any that the backbone allows; excludes `budget` and needs no router.
         backbone: a packaged model's name, a model folder, or a loaded backbone. Loaded once per process.
-        router: what chooses m; None for the largest m of the ladder within the budget.
+        router: what chooses m: a router, or the folder of one. None for the router shipped for this backbone; where
+            none is, the largest m of the ladder within the budget.
 
     Raises:
         BudgetError, ImageError, QuestionError, BackboneError: as named; all are ValueErrors and say what to do.
@@ -118,19 +84,21 @@ def answer(
         raise BudgetError(f"m excludes a budget and a router, was: m={m!r}, budget={budget!r}; give one of them")
     limit = Budget.of(budget)
     check_question(q)
-    rule = _rule(router)
-    model = _backbone(backbone)
+    model = loaded(backbone)
+    rule = LargestWithin() if m is not None else rule_for(model, router)
     started = time.perf_counter()  # loading the model once per process is not this answer's time
-    encoded, fresh = _encode(model, image)
-    decision = Decision(m, "m was given") if m is not None else rule.decide(model, encoded, [q], limit)[0]
+    encoded, fresh = encoded_by(model, image)
+    given = m is not None
+    decision = Decision(cast(int, m), "m was given", str(m)) if given else rule.decide(model, encoded, [q], limit)[0]
     _check_cap(model, encoded, decision, limit)
     [generation] = model.generate(encoded, [q], decision.m)
+    return answered(model, generation, decision, fresh, (time.perf_counter() - started) * 1000)
+
+
+def answered(model: NestedBackbone, generation: Generation, decision: Decision, fresh: bool, ms: float) -> Answer:
+    """The record of a generated answer; `fresh` says whether its vision pass is part of its cost."""
     cost = model.cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
-    spent = replace(
-        cost,
-        vision_tflops=cost.vision_tflops if fresh else 0.0,
-        ms=(time.perf_counter() - started) * 1000,
-    )
+    spent = replace(cost, vision_tflops=cost.vision_tflops if fresh else 0.0, ms=ms)
     return Answer(
         generation.text,
         generation.m,
@@ -139,12 +107,16 @@ def answer(
         generation.logprob,
         decision.reason,
         model.name,
+        decision,
     )
 
 
-def _rule(router: Any) -> Rule:
+def rule_for(model: NestedBackbone, router: Any) -> Rule:
+    """What chooses m for a backbone: the given router, a folder's, the shipped one, or the plain rule."""
     if router is None:
-        return LargestWithin()
+        return shipped(model) or LargestWithin()
+    if isinstance(router, str | Path):
+        return shelved(router)
     if not callable(getattr(router, "decide", None)):
         raise BudgetError(
             f"a router must have a method decide (see Rule), was: {type(router).__name__}; or leave it out"
@@ -152,7 +124,8 @@ def _rule(router: Any) -> Rule:
     return cast(Rule, router)
 
 
-def _backbone(backbone: Any) -> NestedBackbone:
+def loaded(backbone: Any) -> NestedBackbone:
+    """A backbone from a name, a folder or itself; each loaded once per process."""
     if isinstance(backbone, str | Path):
         return load(backbone)
     if all(hasattr(type(backbone), name) for name in ("encode", "generate", "cost", "ladder")):
@@ -160,7 +133,7 @@ def _backbone(backbone: Any) -> NestedBackbone:
     raise BackboneError(f"a backbone must be a name, a folder or a loaded backbone, was: {type(backbone).__name__}")
 
 
-def _encode(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
+def encoded_by(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
     """(one encoded picture, whether this call paid for its vision pass)."""
     if hasattr(image, "select") and hasattr(image, "__len__"):
         if len(image) != 1:
@@ -171,7 +144,9 @@ def _encode(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
 
 def _check_cap(model: NestedBackbone, encoded: Any, decision: Decision, limit: Budget | None) -> None:
     """A cap holds whatever rule decided."""
-    if limit is not None and (spent := model.visual_tokens(encoded, decision.m)[0]) > limit.cap:
+    if limit is None or limit.cap is None or limit.unit != "tokens":
+        return
+    if (spent := model.visual_tokens(encoded, decision.m)[0]) > limit.cap:
         raise BudgetError(
             f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})"
         )

@@ -32,6 +32,13 @@ _KEPT = {  # share of questions that stay beside a picture's own; one glance ans
     **dict.fromkeys(("ground", "pattern", "largest_shape", "largest_colour", "colour", "place"), 0.35),
     "count": 0.25,  # nearly all of these ask for one of a kind, and teach to answer 1 without a look
 }
+_DRAWN = {  # parts of a batch whose pictures' own question is of a family: what is learned last is shown most
+    **dict.fromkeys(("ground", "pattern"), 2),
+    **dict.fromkeys(("largest_shape", "largest_colour"), 3),
+    **dict.fromkeys(("colour", "place"), 4),
+    **dict.fromkeys(("word", "hand", "shape"), 9),
+    **dict.fromkeys(("number", "sign", "relation", "count"), 14),
+}
 
 
 def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int) -> None:
@@ -135,12 +142,16 @@ class Packer:
         asked = read_questions(folder)
         prompts, answers = _token_table(asked, backbone)
         self._asked = [[(family, prompts[text], answers[answer]) for family, text, answer in row] for row in asked]
-        self.with_print = np.flatnonzero(
-            [any(family in ("number", "word", "sign") for family, _, _ in row) for row in asked]
-        )
+        _, own, counts = np.unique([row[0][0] for row in asked], return_inverse=True, return_counts=True)
+        chance = np.array([_DRAWN[row[0][0]] for row in asked]) / counts[own]
+        self._chance = chance / chance.sum()
 
     def __len__(self) -> int:
         return len(self._asked)
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Numbers of pictures for one batch, in rising order, families in the parts of `_DRAWN`."""
+        return np.sort(rng.choice(len(self), size, p=self._chance))
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         """ids, block, place and labels, each (B, T), as `PackedQuestions.loss_at` takes them."""

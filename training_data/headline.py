@@ -1,6 +1,6 @@
 """A benchmark's own headline figures, from answer files that exist: no model, no picture.
 
-Joins answers to gold answers and sums up as each published evaluator does. Knows readers and scores. Figures are in
+Sums up, over answers joined to gold answers, as each published evaluator does. Knows readers and scores. Figures are in
 percent, MME's in its points. Where the published evaluator goes on without an answer, so does this, and says how many
 are missing; elsewhere a missing, an unknown or a double answer is an error with its name.
 """
@@ -8,7 +8,7 @@ are missing; elsewhere a missing, an unknown or a double answer is an error with
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from encoders.errors import DataError
 from training_data.example import Example
 from training_data.readers import read
 from training_data.readers.llava import Given, plain_question, read_answers
-from training_data.readers.mme import COGNITION, PERCEPTION, Result, asked, read_results
+from training_data.readers.mme import COGNITION, PERCEPTION, Result, read_results
+from training_data.readers.pairing import none_left, pair
 from training_data.readers.pope import CATEGORIES
 from training_data.rows import Row, is_document, read_document
 from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_yes, score
 
 Figures = dict[str, Any]
-_NAMED = 3  # ids named in a message
 _SERVED = ("vqav2", "vizwiz")
 _CHOICES = LETTERS[:5]  # ScienceQA has five at most
 
@@ -40,7 +40,8 @@ def headline(benchmark: str, data: Path | None, answers: Path, *, split: str | N
     Args:
         benchmark: one of the above.
         data: the benchmark's folder; pictures need not be there. None only with MME's own result folder.
-        answers: the model's answers: LLaVA's JSON Lines, a server's JSON, ScienceQA's results, MME's result folder.
+        answers: the model's answers: LLaVA's JSON Lines, a server's JSON, VLMEvalKit's table (.xlsx, .tsv), ScienceQA's
+            results, MME's result folder.
         split: as in `readers.read`.
 
     Raises:
@@ -69,35 +70,11 @@ def score_given(given: Given, example: Example) -> Scored:
     return score(evalai_normal(given.text) if served else given.text, example)
 
 
-# Joining ------------------------------------------------------------------------------------------------------------
-
-
-def _by_id(examples: Sequence[Example], answers: Iterable[Given]) -> list[tuple[Example, Given]]:
-    """Each answer with its question, in the order of the answers."""
-    known = {example.id: example for example in examples}
-    pairs: dict[str, tuple[Example, Given]] = {}
-    for given in answers:
-        if given.id not in known:
-            given.row.refuse("every answer must belong to a question", given.id, "check data folder and split")
-        if given.id in pairs:
-            given.row.refuse(f"a question may be answered once (also in {pairs[given.id][1].row.place})", given.id)
-        pairs[given.id] = (known[given.id], given)
-    return list(pairs.values())
-
-
-def _complete(examples: Sequence[Example], answers: Iterable[Given]) -> list[tuple[Example, Given]]:
-    """As `_by_id`, and no question is left."""
-    pairs = _by_id(examples, answers)
-    _none_left(examples, {example.id for example, _ in pairs})
+def _complete(examples: Sequence[Example], answers: Iterable[Given], path: Path) -> list[tuple[Example, Given]]:
+    """Each answer with its question; no question is left."""
+    pairs = list(pair(examples, answers))
+    none_left(examples, {example.id for example, _ in pairs}, path.name)
     return pairs
-
-
-def _none_left(examples: Sequence[Example], answered: Collection[str]) -> None:
-    if lost := [example.id for example in examples if example.id not in answered]:
-        raise DataError(
-            f"every question must have an answer, was: {len(lost):,} of {len(examples):,} without, such as "
-            f"{', '.join(lost[:_NAMED])}; answer them, or check the split"
-        )
 
 
 def _mean(scored: Sequence[Scored], name: str = "accuracy", missing: int = 0) -> Figures:
@@ -116,7 +93,7 @@ def _simple(name: str) -> Callable[[Sequence[Example], Path], Figures]:
     """Every question answered, the mean of the scores: GQA's, ChartQA's and DocVQA's evaluators."""
 
     def figures(examples: Sequence[Example], answers: Path) -> Figures:
-        pairs = _complete(examples, read_answers(answers))
+        pairs = _complete(examples, read_answers(answers), answers)
         return _mean([score(given.text, example) for example, given in pairs], name)
 
     return figures
@@ -129,14 +106,14 @@ def _gqa(examples: Sequence[Example], answers: Path) -> Figures:
     """
     given = read_answers(answers)
     known = {example.id for example in examples}
-    pairs = _complete(examples, [one for one in given if one.id in known])
+    pairs = _complete(examples, [one for one in given if one.id in known], answers)
     figures = _mean([score_given(one, of) for of, one in pairs])
     return figures | ({"unknown": len(given) - len(pairs)} if len(given) > len(pairs) else {})
 
 
 def _soft(examples: Sequence[Example], answers: Path) -> Figures:
     """VQAv2 and VizWiz: LLaVA's answers pass EvalAI's processor before they are sent, as its scripts do."""
-    pairs = _complete(examples, read_answers(answers))
+    pairs = _complete(examples, read_answers(answers), answers)
     return _mean([score_given(given, one) for one, given in pairs])
 
 
@@ -146,20 +123,13 @@ def _textvqa(examples: Sequence[Example], answers: Path) -> Figures:
     Questions asked twice about a picture are each held against the last one's gold answers, as published
     (https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_textvqa.py).
     """
-    by_id = {example.id: [example] for example in examples}
-    by_prompt: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_prompt[f"{example.meta['image_id']} {plain_question(example.question)}"].append(example)
-    scored: dict[str, list[Scored]] = defaultdict(list)
-    for given in read_answers(answers):
-        prompted = f"{given.id} {plain_question(given.prompt or '')}"
-        key, same = (given.id, by_id[given.id]) if given.id in by_id else (prompted, by_prompt.get(prompted, []))
-        if len(scored[key]) == len(same):
-            rule = "a question may be answered once" if same else "every answer must belong to a question"
-            given.row.refuse(rule, key, "check data folder and split")
-        scored[key].append(score(given.text, same[-1]))
-    flat = [one for found in scored.values() for one in found]
-    return _mean(flat, missing=len(examples) - len(flat))
+    pairs = list(pair(examples, read_answers(answers)))
+    last = {(example.group, plain_question(example.question)): example for example in examples}
+    scored = [
+        score(given.text, one if given.id == one.id else last[one.group, plain_question(one.question)])
+        for one, given in pairs
+    ]
+    return _mean(scored, missing=len(examples) - len(pairs))
 
 
 def _scienceqa(examples: Sequence[Example], answers: Path) -> Figures:
@@ -169,7 +139,10 @@ def _scienceqa(examples: Sequence[Example], answers: Path) -> Figures:
     in https://github.com/lupantech/ScienceQA/blob/main/tools/evaluate_acc.py
     """
     chosen = _choices(answers)
-    pairs = _complete(examples, chosen) if chosen is not None else _by_id(examples, read_answers(answers))
+    if chosen is None:
+        pairs = list(pair(examples, read_answers(answers)))
+    else:
+        pairs = _complete(examples, chosen, answers)
     scored = [score(given.text, example) for example, given in pairs]
     seen = [one for one, (example, _) in zip(scored, pairs, strict=True) if example.image != ()]
     total = _mean(scored, missing=len(examples) - len(pairs))
@@ -206,36 +179,13 @@ def _pope(examples: Sequence[Example], answers: Path) -> Figures:
 
     https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_pope.py ; a ratio without a single case is 0.
     """
-    numbers = _numbers(examples)
-    pairs = _complete(examples, [_categorised(given, numbers) for given in read_answers(answers)])
+    pairs = _complete(examples, read_answers(answers), answers)
     verdicts: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for example, given in pairs:
         verdicts[example.meta["category"]].append((said_yes(given.text), example.answers[0] == "yes"))
     figures: Figures = {name: _detection(verdicts[name]) for name in CATEGORIES if name in verdicts}
     mean = {key: sum(one[key] for one in figures.values()) / len(figures) for key in ("accuracy", "f1")}
     return {**figures, "mean": mean}
-
-
-def _numbers(examples: Sequence[Example]) -> dict[str, list[str]]:
-    """Which ids a label file's number may mean, where there is no question file with ids of its own."""
-    numbers: dict[str, list[str]] = defaultdict(list)
-    for example in examples:
-        if example.id == f"{example.meta['category']}/{example.meta['question_id']}":
-            numbers[example.meta["question_id"]].append(example.id)
-    return numbers
-
-
-def _categorised(given: Given, numbers: Mapping[str, Sequence[str]]) -> Given:
-    """The answer under an id that names its category, if it has none yet and only one can be meant."""
-    category = given.row.fields.get("category")
-    meant = [name for name in numbers.get(given.id, ()) if category is None or name.startswith(f"{category}/")]
-    if len(meant) > 1:
-        given.row.refuse(
-            "ids start anew in every label file, so answers need a category or POPE's question file",
-            given.id,
-            "add llava_pope_test.jsonl to the data folder",
-        )
-    return replace(given, id=meant[0]) if meant else given
 
 
 def _detection(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
@@ -255,20 +205,12 @@ def _detection(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
 
 def _mme(examples: Sequence[Example], answers: Path) -> Figures:
     """MME from LLaVA's answers, joined on picture and question: both questions of a picture have one id there."""
-    free: dict[tuple[str, str], list[Example]] = defaultdict(list)
-    for example in examples:
-        free[example.group, asked(example.question)].append(example)
     results: dict[str, list[Result]] = defaultdict(list)
     answered = set()
-    for given in read_answers(answers):
-        group = "/".join((given.id.split("/")[0], given.id.split("/")[-1].rsplit(".", 1)[0]))
-        question = asked(given.row.text("prompt"))
-        if not free[group, question]:
-            given.row.refuse("an answer must belong to one question of its picture, alone", f"{group}: {question}")
-        example = free[group, question].pop(0)
+    for example, given in pair(examples, read_answers(answers)):
         answered.add(example.id)
-        results[example.dataset].append(Result(group, example.answers[0].lower(), given.text, given.row))
-    _none_left([example for example in examples if example.dataset in results], answered)
+        results[example.dataset].append(Result(example.group, example.answers[0].lower(), given.text, given.row))
+    none_left([example for example in examples if example.dataset in results], answered, answers.name)
     return _mme_figures(results)
 
 
@@ -322,7 +264,8 @@ def _mmbench(examples: Sequence[Example], answers: Path) -> Figures:
         circles[example.meta["circle"]].append(score(given.text, _rotated(example, given.row)))
     turns = Counter(name for name, _ in seen)
     rotating = len(seen) > len(turns)  # every row was asked once per choice
-    _none_left(examples, {name for name in turns if turns[name] == (len(known[name].choices or ()) if rotating else 1)})
+    whole = {name for name in turns if turns[name] == (len(known[name].choices or ()) if rotating else 1)}
+    none_left(examples, whole, answers.name)
     figures = _mean([Scored(float(all(one.value for one in found))) for found in circles.values()])
     return figures | {"unparsed": sum(not one.parsed for found in circles.values() for one in found)}
 

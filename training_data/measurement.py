@@ -88,16 +88,14 @@ class Measurement:
     def _ask(
         self, examples: Sequence[Example], opened: Sequence[Opened]
     ) -> tuple[list[list[Generation]], list[list[dict[str, float]]], np.ndarray]:
-        distinct, rows, columns = encode(self._backbone, opened)
-        distinct.tokens(self._rungs[-1])  # prepared before the rows are spread
-        encoded = distinct.select(rows)
         questions, wanted = [example.question for example in examples], [_candidates(example) for example in examples]
+        encoded, columns = encode(self._backbone, opened, questions)
         answers, scores = self._backbone.measure_ladder(encoded, questions, wanted, self._rungs, self._max_new_tokens)
         golds = [
             self._gold_columns(example, dict(zip(texts, table, strict=True)))
             for example, texts, table in zip(examples, wanted, scores, strict=True)
         ]
-        return answers, golds, columns[rows]
+        return answers, golds, columns
 
     def _gold_columns(self, example: Example, found: dict[str, np.ndarray]) -> list[dict[str, float]]:
         """Per rung: log-probability of any gold answer, of the right choice over the best other, likelihood a token."""
@@ -137,14 +135,17 @@ class Measurement:
         }
 
 
-def encode(backbone: NestedLlava, opened: Sequence[Opened]) -> tuple[LlavaImages, list[int], np.ndarray]:
-    """(each distinct picture after its one vision pass, which of them each row shows, their visual features)."""
+def encode(backbone: NestedLlava, opened: Sequence[Opened], questions: Sequence[str]) -> tuple[LlavaImages, np.ndarray]:
+    """(the rows' pictures, each after one vision pass however many rows show it, and the rows' visual features)."""
     pictures = list({id(picture): picture for picture in opened}.values())
     row_of = {id(picture): row for row, picture in enumerate(pictures)}
     encoded = backbone.encode_prepared([p.pixels for p in pictures if p.pixels is not None])
     statistics = [p.statistics for p in pictures if p.statistics is not None]
-    columns = features.visual_features(backbone, encoded, statistics)
-    return encoded, [row_of[id(picture)] for picture in opened], columns
+    encoded.tokens(backbone.ladder[-1])  # prepared before the rows are spread
+    shown = features.picture_features(backbone, encoded, statistics)
+    rows = [row_of[id(picture)] for picture in opened]
+    spread = encoded.select(rows)
+    return spread, np.concatenate([shown[rows], features.match_features(backbone, spread, questions)], axis=1)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -44,7 +44,6 @@ VISION = Recipe(steps=9_500, learning_rate=1.2e-3, matrix_rate=8e-3, warmup_step
 MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=200, checkpoint_every=250)
 M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
-_TEXT_SHARE = 0.5  # of each batch are pictures with print, which is slowest to learn
 _CHARACTER_WEIGHT = 2.0
 
 
@@ -191,7 +190,6 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
 def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_size: int) -> None:
     """Stage 2: connector and language model on the frozen tower's features."""
     features, packer = cache_features(backbone, folder), Packer(folder, backbone)
-    printed = int(batch_size * _TEXT_SHARE)
     if len(packer) != len(features):
         raise DataError(f"a corpus needs one row of questions per picture, was: {len(packer):,} for {len(features):,}")
     stock = backbone.language.config._attn_implementation
@@ -199,8 +197,7 @@ def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_si
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng([2, number])
-        some = rng.integers(0, len(features), batch_size - printed)
-        rows = np.sort(np.concatenate([some, rng.choice(packer.with_print, printed)]))
+        rows = packer.draw(batch_size, rng)
         return {"patches": torch.from_numpy(features[rows]).float(), **packer.batch(rows, rng)}
 
     objective: PackedQuestions

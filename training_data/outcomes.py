@@ -175,6 +175,18 @@ class Outcomes:
         taken: dict[str, Any] = {name: value[chosen] for name, value in own.items() if value is not None}
         return replace(self, **taken, features=None if self.features is None else self.features.take(chosen))
 
+    def take_arms(self, arms: Sequence[int]) -> Outcomes:
+        """The same examples with some of the arms, by number, in the given order.
+
+        Raises:
+            DataError: fewer than two arms are left, or m would not rise.
+        """
+        columns = list(arms)
+        own = {name: getattr(self, name) for name in _TABLES}
+        taken: dict[str, Any] = {name: table[:, columns] for name, table in own.items() if table is not None}
+        m = None if self.m is None else self.m[columns]
+        return replace(self, **taken, arms=tuple(self.arms[arm] for arm in columns), m=m)
+
     def originals(self) -> Outcomes:
         """The examples themselves, replicates left out."""
         return self.select(self.replicate == 0)

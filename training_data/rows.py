@@ -1,7 +1,7 @@
 """Rows of data files: opened, checked, and refused by file, line, field and value.
 
-Reads JSON, JSON Lines, CSV, TSV (each also gzipped) and Parquet; tells JSON from JSON Lines by looking, for real
-files bear either name. Knows formats and types of fields. Knows no benchmark, no picture and no score.
+Reads JSON, JSON Lines, CSV, TSV (each also gzipped), Parquet and Excel sheets; tells JSON from JSON Lines by looking,
+for real files bear either name. Knows formats and types of fields. Knows no benchmark, no picture and no score.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import gzip
 import io
 import json
 import math
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -22,6 +24,7 @@ from training_data.example import Example
 
 MAX_BYTES = 4 << 30  # of one unpacked file; a gzip of zeros must not fill the memory
 _MESSAGES_KEPT = 10
+_SHEET_LINES = 1_048_576  # Excel's own limit; a damaged line number must not be counted up to
 _SHOWN = 80  # characters of a bad value in a message
 
 Given = TypeVar("Given")
@@ -33,7 +36,7 @@ class Row:
     """One record of a file: where it stands and what it holds.
 
     Each getter returns a field in its type or raises a DataError that names file, line, field and value. An empty cell
-    of a table and a JSON null count as absent.
+    of a table and JSON's null count as absent, and so does NaN: pandas writes empty cells so.
     """
 
     file: str
@@ -179,15 +182,17 @@ def read_rows(path: Path, tally: Tally | None = None, key: str | None = None) ->
     """The rows of a file.
 
     A JSON file may be an array of objects, JSON Lines, or, with `key`, an object that holds the array there. A table
-    (.csv, .tsv, .parquet) has one row per line below its header.
+    (.csv, .tsv, .parquet, the first sheet of an .xlsx) has one row per line below its header.
 
     Raises:
-        DataError: missing, empty, torn, wrongly encoded, not JSON, or with rows that are no objects. Bad lines of JSON
-            Lines and of tables are counted where `tally` skips bad rows.
+        DataError: missing, empty, torn, wrongly encoded, not JSON, or with rows that are no objects; pyarrow or
+            openpyxl missing. Bad lines of JSON Lines and of tables are counted where `tally` skips bad rows.
     """
     tally = tally or Tally()
     kinds = [suffix.lower() for suffix in path.suffixes]
-    if ".parquet" in kinds:
+    if is_sheet(path):
+        yield from _sheet_rows(path)
+    elif ".parquet" in kinds:
         yield from _parquet_rows(path)
     elif ".csv" in kinds or ".tsv" in kinds:
         yield from _table_rows(path, "," if ".csv" in kinds else "\t", tally)
@@ -207,8 +212,15 @@ def read_document(path: Path) -> Row:
     return Row(path.name, "whole file", value)
 
 
+def is_sheet(path: Path) -> bool:
+    """Whether a file is an Excel workbook by its name."""
+    return path.suffix.lower() == ".xlsx"
+
+
 def is_document(path: Path) -> bool:
-    """Whether a JSON file is meant as one object, not as an array or JSON Lines."""
+    """Whether a file is one JSON object, not an array, JSON Lines or a sheet."""
+    if is_sheet(path):
+        return False
     text = read_text(path).strip()
     return text[0] == "{" and ("\n" not in text or not _first_line_is_whole(text))
 
@@ -259,7 +271,7 @@ def shown(value: object) -> str:
 
 def _parse(text: str, path: Path, first_line: int = 1) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_constant)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path.name}, line {first_line + error.lineno - 1}: must be valid JSON ({error.msg}, column {error.colno})"
@@ -271,12 +283,12 @@ def _parse(text: str, path: Path, first_line: int = 1) -> Any:
         ) from error
     except MemoryError as error:
         raise DataError(f"a data file must fit into memory, was: {path.name}; split it") from error
-    except ValueError as error:  # NaN, or an integer of thousands of digits
+    except ValueError as error:  # an integer of thousands of digits
         raise DataError(f"{path.name}, line {first_line}: numbers must be finite ({error}); mend them") from error
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"was: {name}")
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)  # infinities are refused by the field that holds them
 
 
 def _json_rows(path: Path, tally: Tally, key: str | None) -> Iterator[Row]:
@@ -346,3 +358,54 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     for number, record in enumerate(records, 1):
         # pandas writes an empty cell as NaN, which alone of all values differs from itself
         yield Row(path.name, f"row {number}", {name: cell if cell == cell else None for name, cell in record.items()})
+
+
+def _sheet_rows(path: Path) -> Iterator[Row]:
+    """The rows of the first sheet; columns without a name are none. Cells are text, as in every other table."""
+    lines = _sheet_lines(path)
+    first, header = lines[0] if lines else (1, ())
+    names = [name for name in header if name is not None]
+    if len(set(names)) < len(names) or not names:
+        raise DataError(
+            f"{path.name}, line {first}: columns must have names, each its own, was: {names}; mend the header"
+        )
+    for number, cells in lines[1:]:
+        fields = {name: cell for name, cell in zip_longest(header, cells) if name is not None}
+        yield Row(path.name, f"line {number}", fields)
+
+
+def _sheet_lines(path: Path) -> list[tuple[int, list[str | None]]]:
+    """The lines of a workbook's first sheet that are not empty, with their numbers."""
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise DataError(
+            f"reading {path.name} needs openpyxl, was: not installed; run `pip install openpyxl`, or save it as .tsv"
+        ) from error
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"a data file must be readable, was: {path.name} ({error.strerror}); check the path") from error
+    with file:
+        try:
+            if (unpacked := sum(part.file_size for part in zipfile.ZipFile(file).infolist())) > MAX_BYTES:
+                raise ValueError(f"{unpacked:,} bytes unpacked")
+            return list(_filled(openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]))
+        except Exception as error:  # damage raises whatever openpyxl, zipfile, zlib or the XML parser happened to meet
+            raise DataError(
+                f"an Excel file must be whole, of at most {MAX_BYTES:,} bytes and {_SHEET_LINES:,} lines, was: "
+                f"{path.name} ({type(error).__name__}: {error}); write it again, or save it as .tsv"
+            ) from error
+
+
+def _filled(sheet: Any) -> Iterator[tuple[int, list[str | None]]]:
+    sheet.reset_dimensions()  # writers may give a size that is too small, and lines beyond it would be lost
+    for number, values in enumerate(sheet.values, 1):
+        if number > _SHEET_LINES:
+            raise ValueError(f"lines beyond {_SHEET_LINES:,}")
+        if any(map(_cell, values)):
+            yield number, [_cell(value) for value in values]
+
+
+def _cell(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)

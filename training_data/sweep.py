@@ -169,7 +169,8 @@ def refresh_features(
             ):
                 there = [k for k, picture in enumerate(opened) if picture.pixels is not None]
                 if there:
-                    _, shown, columns = encode(backbone, [opened[k] for k in there])
-                    rows += [(batch[k][0], replicate, columns[row]) for k, row in zip(there, shown, strict=True)]
+                    asked = [batch[k][1].question for k in there]
+                    _, columns = encode(backbone, [opened[k] for k in there], asked)
+                    rows += [(batch[k][0], replicate, row) for k, row in zip(there, columns, strict=True)]
                 bar.update(len(batch))
         file.replace_features(features.VERSION, features.feature_names(backbone), rows)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from encoders.loading import load, packaged
 from router.answering import answer as answer_question
+from router.budget import Budget
 from router.commands.app import AsJson, Backbone, app, reports
 
 
@@ -20,13 +21,16 @@ from router.commands.app import AsJson, Backbone, app, reports
 def answer(
     image: Annotated[Path, typer.Argument(help="a picture file")],
     question: str,
-    budget: Annotated[int | None, typer.Option(help="hard cap in visual tokens")] = None,
+    budget: Annotated[
+        str, typer.Option(help="a cap in visual tokens, such as 64; 'mean 16', 'cap 0.5 ms', ...")
+    ] = "none",
     m: Annotated[int | None, typer.Option(help="force this number of visual tokens")] = None,
     backbone: Backbone = "nano-mqt",
+    router: Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer QUESTION about IMAGE within a budget."""
-    result = answer_question(image, question, budget, m=m, backbone=backbone)
+    result = answer_question(image, question, Budget.parse(budget), m=m, backbone=backbone, router=router)
     spent = {
         "answer": result.text,
         "m": result.m,

@@ -6,7 +6,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from encoders import pixels
-from encoders.features import feature_names, visual_features
+from encoders.errors import ImageError
+from encoders.features import feature_names, match_features, picture_features, visual_features
 from encoders.images import open_image
 from encoders.pixels import NAMES, pixel_statistics
 
@@ -60,11 +61,12 @@ def test_the_copy_makes_sizes_compare():
 def test_features_of_a_picture_do_not_depend_on_its_company(make_tiny, kind, pictures):
     backbone = make_tiny(kind)
     statistics = [pixel_statistics(open_image(picture)) for picture in pictures]
-    together = visual_features(backbone, backbone.encode(pictures), statistics)
+    questions = ["what number is it", "colour?", "how many red", "x"]
+    together = visual_features(backbone, backbone.encode(pictures), questions, statistics)
     assert together.shape == (4, len(feature_names(backbone))) and together.dtype == np.float32
     assert np.isfinite(together).all()
     for row, picture in enumerate(pictures):
-        alone = visual_features(backbone, backbone.encode([picture]), statistics[row : row + 1])
+        alone = visual_features(backbone, backbone.encode([picture]), [questions[row]])
         assert np.allclose(alone[0], together[row], atol=1e-3)
 
 
@@ -72,8 +74,9 @@ def test_bands_add_up_to_the_energy_of_all_tokens(make_tiny, pictures):
     for kind, total in (("mqt", lambda t: t.square().sum(dim=(1, 2))), ("m3", lambda t: t.square().sum(-1).mean(-1))):
         backbone = make_tiny(kind)
         encoded = backbone.encode(pictures)
-        found = visual_features(backbone, encoded, [np.zeros(len(NAMES), np.float32)] * 4)
-        bands = np.exp(found[:, [name.startswith("band_") for name in feature_names(backbone)]])
+        found = picture_features(backbone, encoded, [np.zeros(len(NAMES), np.float32)] * 4)
+        names = feature_names(backbone)[: found.shape[1]]
+        bands = np.exp(found[:, [name.startswith("bands_") for name in names]])
         with torch.inference_mode():
             assert np.allclose(bands.sum(1), total(encoded.tokens(backbone.ladder[-1])), rtol=1e-4)
 
@@ -84,7 +87,39 @@ def test_effective_rank_counts_directions(tiny):
     two = torch.zeros(1, count, width)
     two[0, : count // 4, 0], two[0, count // 4 : count // 2, 0] = 1.0, -1.0
     two[0, count // 2 : 3 * count // 4, 1], two[0, 3 * count // 4 :, 1] = 1.0, -1.0
-    column = feature_names(tiny).index("effective_rank")
+    column = feature_names(tiny).index("patches_effective_rank")
     zeros = [np.zeros(len(pixels.NAMES), np.float32)]
-    assert visual_features(tiny, tiny.from_patches(one), zeros)[0, column] == pytest.approx(1, abs=1e-3)
-    assert visual_features(tiny, tiny.from_patches(two), zeros)[0, column] == pytest.approx(2, abs=1e-3)
+    assert picture_features(tiny, tiny.from_patches(one), zeros)[0, column] == pytest.approx(1, abs=1e-3)
+    assert picture_features(tiny, tiny.from_patches(two), zeros)[0, column] == pytest.approx(2, abs=1e-3)
+
+
+def test_a_word_that_is_in_the_picture_stands_out(tiny):
+    """Tokens made of a word's own embedding match it at one place; other words match nowhere so well."""
+    word, other = tiny.text_ids("red")[0], tiny.text_ids("7")[0]
+    table = tiny.language.get_input_embeddings().weight.detach()
+    tokens = 0.05 * torch.randn(tiny.ladder[-1], table.shape[1], generator=torch.Generator().manual_seed(0))
+    tokens[3] += table[word] - table.mean(0)
+
+    class Shown:
+        def tokens(self, m):
+            return tokens[None]
+
+    def peak(token):
+        tiny_question = tiny.tokenizer.decode([token])
+        return match_features(tiny, Shown(), [tiny_question])[0, [f.endswith("peak") for f in names]][0]
+
+    names = [name for name in feature_names(tiny) if name.startswith("match_")]
+    assert peak(word) > 0.8 > peak(other)
+
+
+def test_features_of_patches_alone_need_their_statistics(tiny, pictures):
+    patches = tiny.encode(pictures).patches
+    with pytest.raises(ImageError, match="pictures' pixels"):
+        visual_features(tiny, tiny.from_patches(patches), ["a"] * 4)
+
+
+def test_selected_rows_keep_their_pictures(tiny, pictures):
+    encoded = tiny.encode(pictures)
+    chosen = encoded.select([2, 0, 2])
+    expected = visual_features(tiny, encoded, ["a"] * 4)[[2, 0, 2]]
+    assert np.allclose(visual_features(tiny, chosen, ["a"] * 3), expected, atol=1e-4)

@@ -131,7 +131,7 @@ def test_too_long_a_question_is_refused_with_the_limit(tiny, pictures):
 
 @pytest.mark.parametrize("question", ["nul \0 byte", "🙂🙃", "ما هو الرقم المكتوب", "\u202eabc", "a\tb"])
 def test_any_text_has_tokens_and_an_answer(tiny, pictures, question):
-    assert tiny.tokenizer.decode(tiny._ids(question)) == question
+    assert tiny.tokenizer.decode(tiny.text_ids(question)) == question
     assert len(tiny.generate(tiny.encode(pictures[:1]), [question], 4)) == 1
 
 

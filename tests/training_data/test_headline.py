@@ -128,8 +128,14 @@ def test_pope_without_its_question_file_needs_a_category(tmp_path):
 
 ODD_ANSWERS = {
     "missing": (lambda rows: rows[:-2], r"must have an answer, was: 2 of 8 without, such as 102, 103; answer them"),
-    "unknown": (lambda rows: [*rows, rows[0] | {"question_id": 7}], "answer must belong to a question, was: '7'"),
-    "twice": (lambda rows: [*rows, rows[0]], r"answered once \(also in line 1\), was: '0'"),
+    "unknown": (
+        lambda rows: [*rows, rows[0] | {"question_id": 7}],
+        r"line 9: every answer must belong to a question, was: '7 \?'; check data folder and split",
+    ),
+    "twice": (
+        lambda rows: [*rows, rows[0]],
+        r"line 9: a question may be answered once \(also in line 1\), was: '0 \?'",
+    ),
     "no text": (lambda rows: [{"question_id": 0}, *rows[1:]], "must have the field 'prediction' or 'text' or 'answer'"),
 }
 
@@ -141,6 +147,15 @@ def test_answers_that_do_not_fit_are_refused(tmp_path, change, message):
     rows = change([json.loads(line) for line in path.read_text().splitlines()])
     with pytest.raises(DataError, match=message):
         headline("pope", tmp_path, write(path, lines(*rows)))
+
+
+def test_pope_takes_no_answer_of_a_category_that_is_not_read(tmp_path):
+    pope(tmp_path)
+    (tmp_path / "llava_pope_test.jsonl").unlink()
+    rows = [{"question_id": k, "category": "popular", "text": "Yes"} for k in (1, 2, 3, 4)]
+    path = write(tmp_path / "a.jsonl", lines(*rows))
+    with pytest.raises(DataError, match="line 1: every answer must belong to a question, was: '1'"):
+        headline("pope", tmp_path, path, split="random")
 
 
 # MME ----------------------------------------------------------------------------------------------------------------
@@ -172,7 +187,7 @@ def test_mme_straight_from_its_result_folder(tmp_path):
 
 def test_mme_refuses_lines_and_pictures_that_cannot_be(tmp_path):
     write(tmp_path / "OCR.txt", "1.jpg\tRed?\tYes\n")
-    with pytest.raises(DataError, match=r"OCR\.txt, line 1: a result must have four columns"):
+    with pytest.raises(DataError, match=r"OCR\.txt, line 1: a result must be one line of four columns"):
         headline("mme", None, tmp_path)
     write(tmp_path / "OCR.txt", "1.jpg\tRed?\tYes\tYes\n2.jpg\tRed?\tYes\tYes\n")
     with pytest.raises(DataError, match=r"OCR\.txt, line 1: every picture must have two answers, was: '1 for 1\.jpg'"):
@@ -182,6 +197,24 @@ def test_mme_refuses_lines_and_pictures_that_cannot_be(tmp_path):
         headline("mme", None, tmp_path)
     with pytest.raises(DataError, match="need its data folder"):
         headline("mme", None, write(tmp_path / "a.jsonl", "{}"))
+
+
+@pytest.mark.parametrize(
+    ("second", "line", "shown"),
+    [
+        ("1.jpg\tBlue?\tNo\tNo.\nIt is red.\n", 3, r"It is red\."),
+        ("1.jpg\tBlue?\tNo\tNo.\n\nIt\tis\tred\n", 4, r"It\\tis\\tred"),
+        ("1.jpg\tBlue?\tNo\t\nNo\n", 3, "No"),
+    ],
+    ids=["goes on", "goes on after an empty line", "starts on the next"],
+)
+def test_mme_refuses_a_prediction_that_spans_lines_as_its_own_tool_does(tmp_path, second, line, shown):
+    write(tmp_path / "OCR.txt", f"1.jpg\tRed?\tYes\tYes\n{second}")
+    message = (
+        rf"OCR\.txt, line {line}: a result must be one line of four columns.*was: '{shown}'; where the prediction of"
+    )
+    with pytest.raises(DataError, match=message):
+        headline("mme", None, tmp_path)
 
 
 def mme_release(folder):
@@ -209,7 +242,9 @@ def test_mme_from_llavas_answers_joins_on_picture_and_question(tmp_path):
     assert figures.pop("missing") == [*MME_LEFT_OUT] and figures == near(MME)
     with pytest.raises(DataError, match=r"must have an answer, was: 1 of 6 without, such as OCR/2#2"):
         headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows[:-1])))
-    with pytest.raises(DataError, match=r"line 7: an answer must belong to one question.*was: 'OCR/1: red\?'"):
+    with pytest.raises(
+        DataError, match=r"line 7: a question may be answered once \(also in line 3\), was: 'OCR/1\.jpg Red"
+    ):
         headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows, rows[2])))
 
 
@@ -254,10 +289,39 @@ def test_scienceqa_from_its_results_json(tmp_path):
     for indent in (None, 2):
         path = write(tmp_path / "results.json", json.dumps(results, indent=indent))
         assert headline("scienceqa", tmp_path, path) == near({"accuracy": 75, "image_accuracy": 100, "unparsed": 1})
-    odd = [({"0": 0}, "must have an answer, was: 3 of 4"), ({"4": 0}, "must belong to a question, was: '4'")]
+    odd = [
+        ({"0": 0}, "must have an answer, was: 3 of 4"),
+        ({"4": 0}, "must belong to a question of the split 'test', was: '4'"),
+    ]
     for chosen, message in [*odd, ({"0": 5}, "must be -1 or a number below 5, was: 5"), ({"0": "A"}, "whole number")]:
         with pytest.raises(DataError, match=message):
             headline("scienceqa", tmp_path, write(tmp_path / "results.json", {"results": chosen}))
+
+
+def test_scienceqa_from_a_sheet(tmp_path):
+    scienceqa(tmp_path)
+    book = pytest.importorskip("openpyxl").Workbook()
+    for line in (["index", "prediction"], [0, "A"], [1, "B"], [2, "A"], [3, "A"]):
+        book.active.append(line)
+    book.save(tmp_path / "a.xlsx")
+    assert headline("scienceqa", tmp_path, tmp_path / "a.xlsx") == near({"accuracy": 75, "image_accuracy": 50})
+
+
+def test_scienceqa_answers_to_another_split_are_refused_with_the_name_of_this_one(tmp_path):
+    scienceqa(tmp_path)
+    rows = [{"question_id": str(k), "text": "A"} for k in range(5)]
+    path = write(tmp_path / "a.jsonl", lines(*rows))
+    message = (
+        r"a\.jsonl, line 5: every answer must belong to a question of the split 'test', was: '4'; leave it out, or"
+    )
+    with pytest.raises(DataError, match=message):
+        headline("scienceqa", tmp_path, path)
+    with pytest.raises(DataError, match="line 1: every answer must belong to a question of the split 'val', was: '0'"):
+        headline("scienceqa", tmp_path, path, split="val")
+    turns = [{"from": "human", "value": "Which?\nA. x B. y"}, {"from": "gpt", "value": "The answer is A."}]
+    write(tmp_path / "llava" / "llava_test_CQM-A.json", [{"id": "0", "conversations": turns}])
+    with pytest.raises(DataError, match="line 2: every answer must belong to a question of the split 'test', was: '1'"):
+        headline("scienceqa", tmp_path / "llava", path)
 
 
 # Soft accuracy ------------------------------------------------------------------------------------------------------
@@ -292,7 +356,7 @@ def test_textvqa_joins_on_picture_and_question_in_the_prompt(tmp_path):
     path = write(tmp_path / "a.jsonl", lines(*by_id))
     assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 3, "unparsed": 0})
     for more, message in [
-        (answers[0], "answered once, was: 'p what brand"),
+        (answers[0], r"answered once \(also in line 1\), was: 'p what brand"),
         ({"question_id": "r", "text": "x"}, "belong"),
     ]:
         with pytest.raises(DataError, match=message):
@@ -307,6 +371,8 @@ def test_textvqa_questions_asked_twice_are_each_held_against_the_last(tmp_path):
     answer = {"question_id": "p", "prompt": "what?" + SUFFIX, "text": "b"}
     path = write(tmp_path / "a.jsonl", lines(answer, answer))
     assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 2, "unparsed": 0})
+    path = write(tmp_path / "a.jsonl", lines(*({"question_id": k, "text": text} for k, text in enumerate("ab"))))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 2, "unparsed": 0})  # by id: each its own
 
 
 def vqav2(folder):
@@ -395,6 +461,45 @@ def test_mmbench_reads_vlmevalkits_table_by_its_prediction(tmp_path):
     mmbench(tmp_path, rotations=False)
     table = "index\tquestion\tA\tB\tanswer\tprediction\n1\t?\tred\tblue\tB\tA\n2\t?\tbig\ttiny\tA\tbig\n"
     figures = headline("mmbench", tmp_path / "", write(tmp_path / "out" / "predictions.csv", table.replace("\t", ",")))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
+
+
+def mmbench_sheet(path, texts):
+    """As LLaVA's convert_mmbench_for_submission.py and VLMEvalKit write it: the data's columns and the prediction."""
+    book = pytest.importorskip("openpyxl").Workbook()
+    book.active.append(["index", "question", "A", "B", "answer", "category", "prediction"])
+    for index, text in texts.items():
+        book.active.append([index, "?", "red", "blue", "B", "colour", text])
+    book.save(path)
+    return path
+
+
+def test_mmbench_from_a_sheet_is_mmbench_from_the_same_answers(tmp_path):
+    """The empty cell is an unread answer, not the gold answer beside it."""
+    mmbench(tmp_path)
+    texts = {1: "B", 1000001: "A", 2: "A. big", 1000002: None}
+    figures = headline("mmbench", tmp_path, mmbench_sheet(tmp_path / "m3_MMBench.xlsx", texts))
+    assert figures == near({"accuracy": 50, "n": 2, "unparsed": 1})
+    rows = [{"index": index, "answer": "B", "prediction": text or ""} for index, text in texts.items()]
+    assert figures == headline("mmbench", tmp_path, write(tmp_path / "m3_MMBench.json", rows))
+    with pytest.raises(DataError, match=r"m3_MMBench\.xlsx: every question must have an answer, was: 1 of 4 without"):
+        headline("mmbench", tmp_path, mmbench_sheet(tmp_path / "m3_MMBench.xlsx", {1: "B", 2: "A", 1000001: "A"}))
+    with pytest.raises(DataError, match=r"m3_MMBench\.xlsx, line 3: every answer must belong to a row, was: '9'"):
+        headline("mmbench", tmp_path, mmbench_sheet(tmp_path / "m3_MMBench.xlsx", {1: "B", 9: "A"}))
+
+
+def test_a_torn_sheet_of_answers_is_refused_by_name(tmp_path):
+    mmbench(tmp_path)
+    path = mmbench_sheet(tmp_path / "torn.xlsx", {1: "B"})
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataError, match=r"an Excel file must be whole, .*was: torn\.xlsx"):
+        headline("mmbench", tmp_path, path)
+
+
+def test_vlmevalkits_json_may_hold_nan(tmp_path):
+    mmbench(tmp_path, rotations=False)
+    rows = [{"index": k, "hint": float("nan"), "answer": "B", "prediction": "B"} for k in (1, 2)]
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.json", json.dumps(rows, indent=4)))
     assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
 
 

@@ -72,6 +72,16 @@ def test_questions_of_one_glance_are_asked_less_often_than_they_stand_there(fold
     assert kept < 0.9 * asked()
 
 
+def test_a_batch_shows_the_families_in_their_parts_however_rare_they_are(folder):
+    packer, asked = corpus.Packer(folder, nano.nano_mqt(corpus.make_tokenizer(folder))), corpus.read_questions(folder)
+    rows = packer.draw(4_000, np.random.default_rng(0))
+    own = [asked[row][0][0] for row in rows]
+    parts = {family: corpus._DRAWN[family] for family in set(own)}
+    for family, part in parts.items():
+        assert own.count(family) / len(own) == pytest.approx(part / sum(parts.values()), abs=0.03)
+    assert (np.diff(rows) >= 0).all()
+
+
 @pytest.mark.slow
 def test_every_stage_runs_and_resumes_at_toy_size(folder):
     short = Recipe(3, 1e-3, 1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)

@@ -1,8 +1,13 @@
 """Rows are read whatever their file's name says, and refused by file, line, field and value."""
 
 import gzip
+import io
 import json
+import random
+import re
+import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -67,7 +72,6 @@ BROKEN = {
     "empty": (b" \n", r"must not be empty, was: bad\.jsonl"),
     "no object": (b'{"id": 1}\n[1, 2]\n', r"bad\.jsonl, line 2: a row must be a JSON object, was: \[1, 2\]"),
     "a number": (b"3", r"line 1: a row must be a JSON object, was: 3"),
-    "NaN": (b'{"id": NaN}', r"line 1: numbers must be finite \(was: NaN\)"),
     "huge number": (b'{"id": ' + b"9" * 5000 + b"}", r"line 1: numbers must be finite"),
     "deep": (b'{"id": ' + b"[" * 200_000, r"line 1: JSON may not be nested this deeply"),
     "torn gzip": (gzip.compress(LINES.encode())[:-12], r"a gzip file must be whole, was: bad\.jsonl"),
@@ -79,6 +83,16 @@ def test_damage_is_refused_by_name(tmp_path, content, message):
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
         list(read_rows(tmp_path / "bad.jsonl"))
+
+
+def test_nan_counts_as_absent_and_an_infinity_is_refused_by_its_field(tmp_path):
+    (tmp_path / "a.json").write_text('[{"n": NaN, "text": NaN, "all": ["x", NaN]}, {"n": -Infinity}]')
+    first, second = read_rows(tmp_path / "a.json")
+    assert not first.has("n") and first.optional("text") is None
+    with pytest.raises(DataError, match=r"a\.json, row 1: .*'all' must be a text or a list of texts"):
+        first.texts("all")
+    with pytest.raises(DataError, match=r"a\.json, row 2: the field 'n' must be a finite number, was: -inf"):
+        second.number("n")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
@@ -100,6 +114,163 @@ def test_damaged_tables_are_refused_by_line(tmp_path, text, message):
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         list(read_rows(tmp_path / "bad.csv"))
+
+
+# Excel sheets -------------------------------------------------------------------------------------------------------
+
+SHEET = [
+    ["index", "question", "A", "answer", "prediction"],
+    [241, "Which?", 4, "A", "A. 4"],
+    [1000241, "What\nelse?", 0.5, "B", ""],
+    [7, "=ends early", True, "A", None],
+]
+
+
+def workbook(path, lines=SHEET):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for line in lines:
+        book.active.append([f"'{cell}" if str(cell).startswith("=") else cell for cell in line])
+    book.save(path)
+    return path
+
+
+def changed(path, part, change):
+    """The workbook with one of its parts changed, or left out, and zipped whole again."""
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    parts[part] = change(parts[part])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as book:
+        for name, content in parts.items():
+            if content is not None:
+                book.writestr(name, content)
+    path.write_bytes(packed.getvalue())
+
+
+def test_a_sheet_is_read_as_the_same_table_in_tsv(tmp_path):
+    cells = [["" if cell is None else str(cell).replace("=", "'=") for cell in line] for line in SHEET]
+    text = "".join("\t".join(f'"{cell}"' for cell in line) + "\n" for line in cells)
+    (tmp_path / "a.tsv").write_text(text)
+    assert fields(workbook(tmp_path / "a.xlsx")) == fields(tmp_path / "a.tsv")
+    first, second, third = read_rows(workbook(tmp_path / "a.XLSX"))
+    assert first.name("index") == "241" and first.text("A") == "4" and third.text("A") == "True"
+    assert "prediction" in second.fields and not second.has("prediction") and not third.has("prediction")
+
+
+def test_empty_lines_and_columns_without_a_name_are_left_out_and_lines_keep_their_numbers(tmp_path):
+    lines = [["a", None, "b"], [1, 2, 3], [], [None, ""], [4, None, None, 5]]
+    rows = list(read_rows(workbook(tmp_path / "a.xlsx", lines)))
+    assert [(row.place, row.fields) for row in rows] == [
+        ("line 2", {"a": "1", "b": "3"}),
+        ("line 5", {"a": "4", "b": None}),
+    ]
+
+
+def test_no_line_is_lost_where_a_sheet_gives_its_size_too_small(tmp_path):
+    path = workbook(tmp_path / "a.xlsx")
+    whole = fields(path)
+    changed(path, SHEET_PART, lambda xml: re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1"', xml))
+    assert b'"A1"' in zipfile.ZipFile(path).read(SHEET_PART) and fields(path) == whole
+
+
+def test_an_empty_text_in_a_sheet_is_an_empty_cell(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [["id", "text"], [1, "TEXT"], [2, "TEXT"]])
+    changed(
+        path,
+        SHEET_PART,
+        lambda xml: xml.replace(b't="inlineStr"><is><t>TEXT</t></is>', b't="inlineStr"><is><t></t></is>', 1),
+    )
+    assert fields(path) == [{"id": "1", "text": None}, {"id": "2", "text": "TEXT"}]
+
+
+SHEET_PART = "xl/worksheets/sheet1.xml"
+DAMAGED_PARTS = {
+    "cut sheet": (SHEET_PART, lambda xml: xml[:-100]),
+    "texts lost": (SHEET_PART, lambda xml: xml.replace(b't="inlineStr"><is><t>index</t></is>', b't="s"><v>7</v>')),
+    "no sheet": (SHEET_PART, lambda xml: None),
+    "no sheets": ("xl/workbook.xml", lambda xml: re.sub(rb"<sheets>.*</sheets>", b"<sheets/>", xml)),
+    "unknown attribute": ("xl/styles.xml", lambda xml: xml.replace(b"borderId", b"bozderId")),
+    "line number": (SHEET_PART, lambda xml: xml.replace(b'<row r="4"', b'<row r="1048577"')),
+}
+
+
+@pytest.mark.parametrize(("part", "change"), DAMAGED_PARTS.values(), ids=DAMAGED_PARTS.keys())
+def test_damage_inside_a_workbook_is_refused_by_name(tmp_path, part, change):
+    path = workbook(tmp_path / "bad.xlsx")
+    changed(path, part, change)
+    with pytest.raises(DataError, match=r"an Excel file must be whole, .*was: bad\.xlsx \(.+\); write it again"):
+        fields(path)
+
+
+NO_WORKBOOKS = {
+    "text": b"index\tprediction\n1\tA\n",
+    "empty": b"",
+    "old .xls, or under a password": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+    "zip of something else": None,
+}
+
+
+@pytest.mark.parametrize("content", NO_WORKBOOKS.values(), ids=NO_WORKBOOKS.keys())
+def test_what_is_no_workbook_is_refused_by_name(tmp_path, content):
+    pytest.importorskip("openpyxl")
+    if content is None:
+        zipfile.ZipFile(tmp_path / "bad.xlsx", "w").writestr("a.txt", "a")
+    else:
+        (tmp_path / "bad.xlsx").write_bytes(content)
+    with pytest.raises(DataError, match=r"an Excel file must be whole, .*was: bad\.xlsx"):
+        fields(tmp_path / "bad.xlsx")
+
+
+def test_a_torn_workbook_is_refused_or_read_as_if_it_were_whole(tmp_path):
+    """Cuts and flipped bits: every sheet's content has a checksum, so no damage passes for another table."""
+    path = workbook(tmp_path / "a.xlsx", [SHEET[0], *([k, f"{k * k}?", k, "A", "B"] for k in range(60))])
+    whole, content = fields(path), path.read_bytes()
+    damage = random.Random(0)
+    torn = [content[: len(content) * k // 20] for k in range(20)]
+    for place in damage.sample(range(len(content)), 80):
+        flipped = content[place] ^ (1 << damage.randrange(8))
+        torn.append(content[:place] + bytes([flipped]) + content[place + 1 :])
+    refused = 0
+    for bad in torn:
+        path.write_bytes(bad)
+        try:
+            assert fields(path) == whole
+        except DataError as error:
+            refused += 1
+            assert "an Excel file must be whole" in str(error) and "was: a.xlsx (" in str(error)
+    assert refused >= 60
+
+
+def test_a_workbook_that_unpacks_to_more_than_fits_is_refused(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "a.xlsx")
+    monkeypatch.setattr("training_data.rows.MAX_BYTES", 5000)
+    with pytest.raises(DataError, match=r"at most 5,000 bytes .*was: a\.xlsx \(ValueError: [\d,]+ bytes unpacked"):
+        fields(path)
+
+
+def test_sheets_that_are_missing_or_have_no_header_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be readable, was: none\.xlsx \(No such file"):
+        fields(tmp_path / "none.xlsx")
+    for lines, names in [([["a", "a"]], r"\['a', 'a'\]"), ([[1, "1"]], r"\['1', '1'\]"), ([], r"\[\]")]:
+        with pytest.raises(DataError, match=f"line 1: columns must have names, each its own, was: {names}"):
+            fields(workbook(tmp_path / "a.xlsx", lines))
+
+
+def test_a_sheet_without_openpyxl_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (tmp_path / "a.xlsx").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"a\.xlsx needs openpyxl, was: not installed; run `pip install openpyxl`"):
+        fields(tmp_path / "a.xlsx")
+
+
+def test_openpyxl_is_loaded_only_for_a_sheet(tmp_path):
+    code = "import sys, training_data.headline, training_data.logs.vlmevalkit; print('openpyxl' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_sheet_is_no_document(tmp_path):
+    assert not is_document(tmp_path / "a.xlsx")
 
 
 ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", 1], "none": None, "blank": " ", "b": True})

@@ -58,14 +58,12 @@ def test_every_row_equals_asking_alone(tiny, examples, tmp_path):
 
 def test_features_are_those_of_the_pictures_alone(tiny, examples, tmp_path):
     from encoders.features import visual_features
-    from encoders.images import open_image
-    from encoders.pixels import pixel_statistics
 
     outcomes = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4))
     assert outcomes.features.version == VERSION and outcomes.features.names == feature_names(tiny)
     for row in (0, 3, 9):
         picture = examples[row].picture()
-        alone = visual_features(tiny, tiny.encode([picture]), [pixel_statistics(open_image(picture))])
+        alone = visual_features(tiny, tiny.encode([picture]), [examples[row].question])
         assert np.allclose(outcomes.features.values[row], alone[0], atol=1e-3)
 
 
@@ -253,8 +251,9 @@ def test_features_are_computed_anew_with_one_vision_pass(tiny, examples, tmp_pat
     before = Outcomes.load(path)
     monkeypatch.setattr(sweeping.features, "VERSION", 99)
     monkeypatch.setattr(
-        sweeping.features, "visual_features", lambda b, e, s: np.full((len(s), len(feature_names(b))), 5)
+        sweeping.features, "picture_features", lambda b, e, s: np.full((len(s), len(feature_names(b)) - 8), 5)
     )
+    monkeypatch.setattr(sweeping.features, "match_features", lambda b, e, q: np.full((len(q), 8), 5))
     monkeypatch.setattr(tiny, "measure_ladder", None)
     refresh_features(tiny, examples, path)
     after = Outcomes.load(path)

@@ -24,11 +24,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from encoders.errors import DataError
-from training_data.logs.files import read_document
 from training_data.logs.grade import grade
 from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
 from training_data.outcomes import Outcomes
-from training_data.rows import Row, read_rows
+from training_data.rows import Row, read_document, read_rows
 
 # Arguments of a model that say how many visual tokens it spends: MQT's, M3's, Gemma's, and plug-ins' own words.
 BUDGET_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")

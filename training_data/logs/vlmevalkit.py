@@ -15,24 +15,24 @@ million, as MMBench counts): elsewhere a file does not say which questions share
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from encoders.errors import DataError
 from training_data.example import Example
-from training_data.logs.files import read_table
 from training_data.logs.grade import grade
 from training_data.logs.samples import Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers.mmbench import CIRCLE
-from training_data.rows import Row
+from training_data.rows import Row, read_rows
 from training_data.scores import METRICS, score
 
 _SCORES = ("hit", "score")
 _LETTERS = "ABCDEFGH"
 _SAME = ("question", "hint", *_LETTERS, "answer", "answers")
+_KINDS = (".csv", ".json", ".tsv", ".xlsx")
 _FAILED = "Failed to obtain answer"  # written where the model raised an error
 
 
@@ -50,7 +50,7 @@ def read(files: Mapping[int, Path], metric: str | None = None, dataset: str | No
             the files lacks; a failed prediction; no score. By index, file, line and column.
     """
     dataset = dataset or _shared_name([path.stem for path in files.values()])
-    return join({m: [_sample(dataset, row, metric) for row in read_table(path)] for m, path in files.items()})
+    return join({m: [_sample(dataset, row, metric) for row in _rows(path)] for m, path in files.items()})
 
 
 def _shared_name(stems: list[str]) -> str:
@@ -58,6 +58,12 @@ def _shared_name(stems: list[str]) -> str:
     columns = zip(*(reversed(stem.split("_")) for stem in stems), strict=False)
     shared = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, columns)]
     return "_".join(reversed(shared)) or "vlmevalkit"
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    if path.suffix.lower() not in _KINDS:
+        raise DataError(f"a prediction table must be .xlsx, .tsv, .csv or .json, was: {path.name!r}; save it as one")
+    return read_rows(path)
 
 
 def _sample(dataset: str, row: Row, metric: str | None) -> Sample:

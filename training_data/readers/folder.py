@@ -17,7 +17,7 @@ from encoders.errors import DataError
 from encoders.images import open_image
 from training_data.rows import Row, Tally
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Folder:
         if self._index is None:
             self._index = {}
             for path in self._files():
-                if path.suffix.lower() in _PICTURES:
+                if path.suffix.lower() in PICTURES:
                     self._index.setdefault(path.name, []).append(path)
         return self._index.get(name, [])
 

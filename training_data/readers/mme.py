@@ -96,7 +96,8 @@ def asked(question: str) -> str:
 def read_results(folder: Path, tally: Tally | None = None) -> dict[str, list[Result]]:
     """The result folder of MME's own tool: "subtask.txt" without header; picture, question, gold and prediction.
 
-    Files of other names are no results; capitals in names do not matter. A prediction may be of any length, with tabs.
+    Files of other names are no results; capitals in names do not matter. A prediction may be of any length, with tabs,
+    but must not span lines: MME's own calculation.py reads line by line, and stops there too.
 
     Raises:
         DataError: no file of a known subtask; a line of fewer than four columns; a gold answer but Yes or No.
@@ -114,5 +115,9 @@ def read_results(folder: Path, tally: Tally | None = None) -> dict[str, list[Res
 def _result(row: Row) -> Result:
     cells: list[str] = row.fields["cells"]
     if len(cells) != 4 or cells[2].strip().lower() not in ("yes", "no"):
-        row.refuse("a result must have four columns parted by tabs, the third Yes or No", "\t".join(cells))
+        row.refuse(
+            "a result must be one line of four columns parted by tabs, the third Yes or No",
+            "\t".join(cells),
+            "where the prediction of the line above goes on here, put it on one line",
+        )
     return Result(cells[0].strip(), cells[2].strip().lower(), cells[3], row)

@@ -1,4 +1,4 @@
-"""Your own questions: one row per question, as JSON Lines, JSON, CSV, TSV or Parquet.
+"""Your own questions: one row per question, as JSON Lines, JSON, CSV, TSV, Parquet or an Excel sheet.
 
     {"image": "cats/1.jpg", "question": "How many cats?", "answer": "2"}
     {"image": ["a.jpg", "b.jpg"], "question": "Which is older?", "answers": ["the left", "left"], "id": "q7",

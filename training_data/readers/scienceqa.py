@@ -30,7 +30,10 @@ _GOLD = re.compile(r"^(?:The answer is )?([A-E])\b")
 
 
 def read(folder: Folder, split: str | None) -> Iterator[Example]:
-    """Examples of a split ("test" unless said otherwise) in its order, those without a picture too: `image` is ()."""
+    """Examples of a split ("test" unless said otherwise) in its order, those without a picture too: `image` is ().
+
+    `meta` holds the split as it was asked for ("minitest" questions are "test" ones in problems.json).
+    """
     split = split or "test"
     if not folder.find_all("problems.json"):
         path = folder.find(f"llava_{split}_*.json")
@@ -63,7 +66,7 @@ def _problem(folder: Folder, row: Row, split: str) -> Example:
         dataset="scienceqa",
         choices=choices,
         metric="letter",
-        meta={"subject": row.fields.get("subject"), "grade": row.fields.get("grade")},
+        meta={"subject": row.fields.get("subject"), "grade": row.fields.get("grade"), "split": split},
     )
 
 
@@ -82,4 +85,5 @@ def _converted(folder: Folder, row: Row, split: str) -> Example:
         dataset="scienceqa",
         choices=tuple(letters),
         metric="letter",
+        meta={"split": split},
     )

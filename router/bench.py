@@ -1,0 +1,225 @@
+"""Policies fixed on calibration rows, realised on test rows under any weighting of the pictures.
+
+What a bootstrap recomputes is here: everything that does not depend on the weights is laid out once, so that a resample
+is a row of one matrix product and a running sum per curve. Knows arrays; records nothing (`router.evaluation_record`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from router.routed import Routed
+from training_data.curves import Curve, Gap, Steps, gap_recovered, group_sums, hull, slope_merge
+
+NEAR = 1e-9  # scores and costs that differ by less are means of the same rows in another order
+
+
+class Means(NamedTuple):
+    """Weighted means of test rows: what constants and routed policies cost and score, and moments of predictions."""
+
+    cost: np.ndarray  # (k,) constant policies
+    score: np.ndarray  # (k,)
+    routed_cost: np.ndarray  # (p,) one policy per price, routing included
+    routed_score: np.ndarray  # (p,)
+    predicted: np.ndarray  # (k - 1,) gains between neighbours in mean cost, centred
+    realised: np.ndarray  # (k - 1,)
+    moments: np.ndarray  # (2,) predicted * realised and predicted squared, summed over the pairs
+    brier: np.ndarray  # (2,) of the curves, and of the data sets' calibration means
+
+    def policy(self, place: int | None, full: int) -> tuple[float, float]:
+        """Cost and score of the policy at one of the prices, or of full for all."""
+        if place is None:
+            return float(self.cost[full]), float(self.score[full])
+        return float(self.routed_cost[place]), float(self.routed_score[place])
+
+
+class Seen(NamedTuple):
+    """The curves under one weighting: F, R, R of the data sets' identity, O, and G."""
+
+    fixed: Curve
+    router: Curve
+    identity: Curve
+    oracle: Curve
+    gap: Gap
+
+
+class Bench:
+    """Test rows with all that was decided before they were scored.
+
+    Args:
+        test, calibration: rows; only the second decide anything.
+        prices: (p,) descending.
+        full: number of the best constant arm on training data.
+        routing_cost: of every routed answer.
+        shares: of full's score that policies are to keep.
+
+    Attributes:
+        choice: (n, p) int64, the arm of every test row at every price.
+        keeping: by share, the place of the price that keeps it on calibration rows, or None for full.
+        columns: (n, q) float64, what `split` wants the weighted means of.
+    """
+
+    def __init__(
+        self,
+        test: Routed,
+        calibration: Routed,
+        prices: np.ndarray,
+        full: int,
+        routing_cost: float,
+        shares: Sequence[float],
+    ) -> None:
+        self.full = full
+        self.choice = test.choice(prices)
+        self.keeping = _keeping(calibration, prices, full, routing_cost, shares)
+        known_score, known_cost = known_means(calibration, test.dataset)
+        self._oracle = _Path(slope_merge(test.score, test.cost), test)
+        self._identity = _Path(slope_merge(known_score, known_cost), test)
+        order = np.argsort(test.cost.mean(axis=0), kind="stable")
+        gains = (np.diff(values[:, order], axis=1) for values in (test.curve, test.score))
+        predicted, realised = (gain - gain.mean(axis=0) for gain in gains)
+        parts = Means(
+            cost=test.cost,
+            score=test.score,
+            routed_cost=np.take_along_axis(test.cost, self.choice, axis=1) + routing_cost,
+            routed_score=np.take_along_axis(test.score, self.choice, axis=1),
+            predicted=predicted,
+            realised=realised,
+            moments=np.stack([(predicted * realised).sum(axis=1), (predicted**2).sum(axis=1)], axis=1),
+            brier=np.stack([((one - test.score) ** 2).mean(axis=1) for one in (test.curve, known_score)], axis=1),
+        )
+        self._ends = np.cumsum([part.shape[1] for part in parts])[:-1]
+        self.columns = np.hstack(parts)
+
+    def split(self, means: np.ndarray) -> Means:
+        """Weighted means of `columns`, (q,), by name."""
+        return Means(*np.split(means, self._ends))
+
+    def seen(self, means: Means, weights: np.ndarray) -> Seen:
+        """The curves when rows weigh `weights` (n,), of which `means` are."""
+        fixed = hull(means.cost, means.score)
+        end = means.policy(None, self.full)
+        router = _between(fixed, means.routed_cost, means.routed_score, end)
+        known = self._identity.curve(weights)
+        oracle = self._oracle.curve(weights)
+        identity = _between(fixed, known.cost, known.score, end)
+        return Seen(fixed, router, identity, oracle, gap_recovered(router, fixed, oracle))
+
+    def figures(self, means: Means, weights: np.ndarray) -> dict[str, float]:
+        """Every figure that gets an interval, by name."""
+        seen = self.seen(means, weights)
+        gap, span = seen.gap, (seen.gap.start, seen.gap.c99)
+        known = ratio(seen.identity.area(*span) - seen.fixed.area(*span), gap.available)
+        joint, square = means.moments
+        figures = {
+            "gap": gap.recovered,
+            "linear": gap.linear,
+            "tail": gap.tail,
+            "identity": known,
+            "over identity": gap.recovered - known,
+            "slope": ratio(joint - means.predicted @ means.realised, square - means.predicted @ means.predicted),
+            "skill": 1 - ratio(*means.brier),
+        }
+        full_cost, full_score = means.policy(None, self.full)
+        for share, place in self.keeping.items():
+            cost, score = means.policy(place, self.full)
+            least = reach(seen.fixed, score)
+            figures[f"kept {share}"] = ratio(score, full_score)
+            figures[f"against full {share}"] = 1 - cost / full_cost
+            figures[f"against hull {share}"] = 1 - cost / (float(seen.fixed.cost[-1]) if math.isinf(least) else least)
+        return figures
+
+
+class _Path:
+    """Steps and the rows they are realised on, so that a weighting costs one running sum (as `Steps.curve`)."""
+
+    def __init__(self, steps: Steps, rows: Routed) -> None:
+        first, every = steps.hull[:, 0], np.arange(len(rows))
+        tables = rows.cost, rows.score
+        self._base = np.stack([values[every, first] for values in tables])  # (2, n)
+        moves = [values[steps.row, steps.target] - values[steps.row, steps.origin] for values in tables]
+        self._row, self._moves = steps.row, moves
+        self._ends = np.flatnonzero(np.append(steps.slope[1:] != steps.slope[:-1], True)[: steps.slope.size])
+
+    def curve(self, weights: np.ndarray) -> Curve:
+        """One point per price, from every row at its cheapest arm to no step left."""
+        share = weights / weights.sum()
+        base, moved = self._base @ share, share[self._row]
+        points = (
+            np.append(start, start + np.cumsum(moved * move)[self._ends])
+            for start, move in zip(base, self._moves, strict=True)
+        )
+        return Curve.through(*points)
+
+
+def known_means(calibration: Routed, dataset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a data set's name says of scores and costs: its calibration means, each (n, k) for rows `dataset` (n,).
+
+    A data set that calibration rows lack is given the mean of them all.
+    """
+    names, member, sizes = np.unique(calibration.dataset, return_inverse=True, return_counts=True)
+    place = np.minimum(np.searchsorted(names, dataset), names.size - 1)
+    place = np.where(names[place] == dataset, place, names.size)  # one beyond: unseen
+    means = (
+        np.vstack([group_sums(values, member, names.size) / sizes[:, None], values.mean(axis=0)])
+        for values in (calibration.score, calibration.cost)
+    )
+    score, cost = (known[place] for known in means)
+    return score, cost
+
+
+def against(router: Curve, fixed: Curve, oracle: Curve) -> float:
+    """G against an oracle that may begin dearer than F: it is joined to F's start by the steepest straight line.
+
+    That is a mixture of the oracle with the cheapest constant arm, the best there is.
+    """
+    extra = oracle.cost - fixed.cost[0]
+    if extra[0] > NEAR * fixed.cost[0]:
+        touch = int(((oracle.score - fixed.score[0]) / extra).argmax())
+        joined = (
+            np.append(start, points[touch:])
+            for start, points in ((fixed.cost[0], oracle.cost), (fixed.score[0], oracle.score))
+        )
+        oracle = Curve.through(*joined)
+    return gap_recovered(router, fixed, oracle).recovered
+
+
+def outside(fixed: Curve, cost: np.ndarray, dearest: float) -> np.ndarray:
+    """Which policies (p,) cost less than the cheapest constant arm or more than full."""
+    return (cost < fixed.cost[0] * (1 - NEAR)) | (cost > dearest * (1 + NEAR))
+
+
+def reach(fixed: Curve, score: float) -> float:
+    """The least cost at which F has this score, infinite where it never does, whatever the last bit says."""
+    return fixed.reach(score - 1e-12 * abs(score))
+
+
+def ratio(part: float, whole: float) -> float:
+    """The part over the whole, NaN where there is no whole."""
+    return float(part / whole) if whole > 1e-12 else math.nan
+
+
+def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float, float]) -> Curve:
+    """R: policies between the cheapest constant arm and full, and these two; no hull, no running maximum."""
+    inside = (cost >= fixed.cost[0]) & (cost <= end[0])
+    points = zip((fixed.cost[0], fixed.score[0]), (cost, score), end, strict=True)
+    return Curve.through(*(np.concatenate([[first], values[inside], [last]]) for first, values, last in points))
+
+
+def _keeping(
+    rows: Routed, prices: np.ndarray, full: int, routing_cost: float, shares: Sequence[float]
+) -> dict[float, int | None]:
+    """By share of full's score, the place of the cheapest price that keeps it on these rows; None: full for all."""
+    choice = rows.choice(prices)
+    cost, score = (np.take_along_axis(values, choice, axis=1).mean(axis=0) for values in (rows.cost, rows.score))
+    full_cost, full_score = rows.cost[:, full].mean(), rows.score[:, full].mean()
+    cost = cost + routing_cost
+    cheaper = cost < full_cost * (1 - NEAR)
+    found: dict[float, int | None] = {}
+    for share in shares:
+        keeps = np.flatnonzero(cheaper & (score >= share * full_score - NEAR))
+        found[share] = int(keeps[cost[keeps].argmin()]) if keeps.size else None
+    return found

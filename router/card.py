@@ -1,0 +1,43 @@
+"""A router's card: what it was fitted on, what it reads and what it decides by default, in a page of Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.columns import group_of
+
+if TYPE_CHECKING:
+    from router.routing import Router
+
+
+def card(router: Router) -> str:
+    """The README.md of a router folder."""
+    facts, name = router.facts, "a table" if router.backbone is None else router.backbone[0]
+    groups: dict[str, int] = {}
+    for column in router.columns.names:
+        groups[group_of(column)] = groups.get(group_of(column), 0) + 1
+    lines = [
+        f"# Router for {name}",
+        "",
+        f"Chooses among {', '.join(router.arms)} ({router.unit}). Nothing in this folder is ever run: trees are",
+        "arrays, and every file's sha256 stands in config.json.",
+        "",
+    ]
+    if router.backbone is not None:
+        lines.append(f"- backbone: {router.backbone[0]}, fingerprint {router.backbone[1]}")
+    lines += [
+        f"- fitted on {facts.get('fitted_rows', 0):,} questions, prices fixed on {facts.get('calibration_rows', 0):,} "
+        f"others; {facts.get('pictures', 0):,} pictures in all; data {str(facts.get('data', ''))[:16]}",
+        f"- head {facts.get('head', '')}, seed {facts.get('seed', '')}",
+        "- columns: " + ", ".join(f"{group} {count}" for group, count in groups.items()),
+        f"- operating point (no budget): price {router.operating_price:.6g} of score per {router.unit}",
+        f"- full, the best constant arm: {router.arms[router.calibration.full]}",
+        "- libraries: " + ", ".join(f"{library} {version}" for library, version in facts.get("libraries", {}).items()),
+        "",
+        "| arm | mean score where it was fitted | mean cost |",
+        "|---|---|---|",
+    ]
+    scores = facts.get("score", {})
+    for arm, cost in zip(router.arms, router.calibration.typical.tolist(), strict=True):
+        lines.append(f"| {arm} | {scores.get(arm, float('nan')):.3f} | {cost:.4g} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,106 @@
+"""One row of numbers per question: visual features, words, and linear readings of the text, in named columns.
+
+Knows names and arrays. Knows no model, no label and no budget. A column's group is its name up to the first underscore:
+what a study leaves out and an explanation speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.errors import DataError
+from router import question
+from router.question import QuestionScores
+
+TEXT = ("words", "text")  # groups that need no picture
+VISUAL = ("pixels", "patches", "bands", "match")  # groups of encoders.features that are read unless others are named
+GROUPS = (*VISUAL, *TEXT)
+POOLED = "pooled"  # the mean patch: one column per channel, too many for what they say (docs/log.md)
+
+
+def group_of(name: str) -> str:
+    """The group of a column."""
+    return name.split("_", 1)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What a router reads.
+
+    Attributes:
+        visual: names of the visual features, in order; empty where it looks at no picture.
+        words: whether lengths and word lists are read.
+        scores: the text's linear readings, or None.
+        arms: names, for the readings' columns.
+    """
+
+    visual: tuple[str, ...]
+    words: bool
+    scores: QuestionScores | None
+    arms: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column's name, in order."""
+        readings = [f"text_{kind}_{arm}" for kind in ("score", "source") for arm in self.arms]
+        return (*self.visual, *(question.NAMES if self.words else ()), *(readings if self.scores else ()))
+
+    def __call__(self, questions: Sequence[str], visual: np.ndarray | None, names: Sequence[str] = ()) -> np.ndarray:
+        """Rows (n, columns) float32.
+
+        Args:
+            questions: n texts.
+            visual: (n, d) features whose columns are called `names`; None where no picture is looked at.
+            names: of the features.
+
+        Raises:
+            DataError: a feature it was fitted on is missing.
+        """
+        return self._joined(questions, visual, names, None if self.scores is None else self.scores(questions))
+
+    def _joined(
+        self, questions: Sequence[str], visual: np.ndarray | None, names: Sequence[str], readings: np.ndarray | None
+    ) -> np.ndarray:
+        parts = [] if not self.visual else [self._looked_up(visual, names)]
+        if self.words:
+            parts.append(question.word_features(questions))
+        if readings is not None:
+            parts.append(readings.astype(np.float32))
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _looked_up(self, visual: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
+        place = {name: column for column, name in enumerate(names)}
+        missing = [name for name in self.visual if name not in place]
+        if visual is None or missing:
+            what = "no visual features" if visual is None else f"without {', '.join(missing[:3])}"
+            raise DataError(f"this router reads {len(self.visual)} visual features, was: {what}; sweep with pictures")
+        return visual if tuple(names) == self.visual else visual[:, [place[name] for name in self.visual]]
+
+    @classmethod
+    def fit(
+        cls,
+        groups: Sequence[str],
+        questions: Sequence[str],
+        visual: np.ndarray | None,
+        names: Sequence[str],
+        arms: Sequence[str],
+        target: np.ndarray,
+        dataset: np.ndarray,
+        fold: np.ndarray,
+    ) -> tuple[Columns, np.ndarray]:
+        """(the columns of these groups, the rows they were fitted on, each read without its own fold).
+
+        Raises:
+            DataError: an unknown group, or none that there is data for.
+        """
+        if unknown := sorted(set(groups) - {*GROUPS, POOLED}):
+            raise DataError(f"groups of columns are {', '.join(GROUPS)}, was: {unknown[0]!r}")
+        chosen = tuple(name for name in names if group_of(name) in groups) if visual is not None else ()
+        scores, readings = QuestionScores.fit(questions, target, dataset, fold) if "text" in groups else (None, None)
+        columns = cls(chosen, "words" in groups, scores, tuple(arms))
+        if not columns.names:
+            raise DataError(f"a router must read something, was: no column of {', '.join(groups)}; sweep with pictures")
+        return columns, columns._joined(questions, visual, names, readings)

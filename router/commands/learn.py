@@ -1,0 +1,184 @@
+"""Commands that learn to spend: `fit`, `evaluate`, `study`, `route`, `explain`, `batch`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from encoders.errors import DataError
+from router.budget import Budget
+from router.commands.app import AsJson, app, reports
+
+OutcomesFile = Annotated[Path, typer.Argument(help="an outcomes file or a table")]
+RouterFolder = Annotated[Path, typer.Argument(help="a router folder")]
+Head = Annotated[str, typer.Option(help="gain or ordinal")]
+Limit = Annotated[str, typer.Option("--budget", help="such as 64, 'mean 16', 'max_loss 0.01' or none")]
+Own = Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")]
+Seed = Annotated[int, typer.Option(help="of everything random")]
+Resamples = Annotated[int, typer.Option(min=2, help="of the test pictures, for every interval")]
+
+
+@app.command()
+@reports
+def fit(
+    outcomes: OutcomesFile,
+    out: Annotated[Path, typer.Option(help="the router's folder")],
+    head: Head = "gain",
+    seed: Seed = 0,
+) -> None:
+    """Fit a router on measured OUTCOMES."""
+    from router.routing import Router
+    from training_data.outcomes import Outcomes
+
+    if head not in ("gain", "ordinal"):
+        raise DataError(f"a head is gain or ordinal, was: {head!r}")
+    measured = Outcomes.load(outcomes)
+    router = Router.fit(
+        measured, head="gain" if head == "gain" else "ordinal", routing_cost=_routing_cost(measured), seed=seed
+    )
+    router.save(out)
+    typer.echo((out / "README.md").read_text(encoding="utf-8"))
+
+
+def _routing_cost(outcomes: Any) -> float:
+    """What one decision costs in the outcomes' unit, where the model that was measured is at hand to count it."""
+    if outcomes.features is None or outcomes.backbone is None or outcomes.unit != "tflops":
+        return 0.0
+    from encoders.loading import packaged
+
+    if outcomes.backbone[0] not in packaged():
+        typer.echo(f"routing is charged nothing: {outcomes.backbone[0]} is not at hand to count it", err=True)
+        return 0.0
+    from encoders.features import tflops
+    from encoders.loading import load
+
+    return tflops(load(outcomes.backbone[0]))
+
+
+@app.command()
+@reports
+def evaluate(
+    router: RouterFolder,
+    outcomes: OutcomesFile,
+    at: Annotated[str, typer.Option(help="costs at which to read the curve, parted by commas")] = "",
+    resamples: Resamples = 2000,
+    as_json: AsJson = False,
+) -> None:
+    """Score a ROUTER on OUTCOMES of pictures it has not seen."""
+    from router.routing import Router
+
+    found = Router.load(router).evaluate(outcomes, at=_costs(at), resamples=resamples)
+    typer.echo(json.dumps(found.to_json()) if as_json else str(found))
+
+
+def _costs(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise DataError(f"--at takes numbers parted by commas, was: {text!r}; for example 100,200") from error
+
+
+@app.command()
+@reports
+def study(
+    train: OutcomesFile,
+    test: OutcomesFile,
+    parts: Annotated[str, typer.Option(help="which competitors, parted by commas; all by default")] = "",
+    resamples: Resamples = 500,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit on TRAIN, test on TEST, beside every null, ablation and the privileged router."""
+    from router.study import PARTS
+    from router.study import study as run
+    from training_data.outcomes import Outcomes
+
+    chosen = [part.strip() for part in parts.split(",") if part.strip()] or PARTS
+    found = run(Outcomes.load(train), Outcomes.load(test), parts=chosen, resamples=resamples, seed=seed)
+    typer.echo(json.dumps(found.to_json()) if as_json else str(found))
+
+
+@app.command()
+@reports
+def route(
+    image: Annotated[Path, typer.Argument(help="a picture file")],
+    question: str,
+    budget: Limit = "none",
+    router: Own = None,
+    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+    as_json: AsJson = False,
+) -> None:
+    """Decide the m for QUESTION about IMAGE; no language model is run."""
+    decision = _decided(image, question, budget, router, backbone)
+    if as_json:
+        told = {"m": decision.m, "arm": decision.arm, "curve": decision.curve, "price": decision.price}
+        typer.echo(json.dumps(told | {"unit": decision.unit, "reason": decision.reason}))
+    else:
+        typer.echo(str(decision.m))
+        typer.echo(decision.reason, err=True)
+
+
+@app.command()
+@reports
+def explain(
+    image: Annotated[Path, typer.Argument(help="a picture file")],
+    question: str,
+    budget: Limit = "none",
+    router: Own = None,
+    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+) -> None:
+    """Say why: m, the success curve, the price and the main reasons."""
+    typer.echo(_decided(image, question, budget, router, backbone).explain())
+
+
+def _decided(image: Path, question: str, budget: str, router: Path | None, backbone: str) -> Any:
+    from router.answering import encoded_by, loaded, rule_for
+
+    model = loaded(backbone)
+    encoded, _ = encoded_by(model, image)
+    return rule_for(model, router).decide(model, encoded, [question], Budget.parse(budget))[0]
+
+
+@app.command()
+@reports
+def batch(
+    questions: Annotated[str, typer.Argument(help="a file of questions, or scenes:STYLE:SPLIT:PICTURES")],
+    out: Annotated[Path, typer.Option(help="one JSON line per question, in input order")],
+    budget: Limit = "none",
+    router: Own = None,
+    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+) -> None:
+    """Answer many QUESTIONS under one budget; easy ones fund hard ones."""
+    from tqdm import tqdm
+
+    from router.batching import Unanswered, answer_batch
+    from training_data.sources import open_data
+
+    if out.exists():
+        raise DataError(f"answers go into a file of their own, was: {out.name!r}, which is there; name another")
+    examples, _ = open_data(questions, skip_bad=True)
+    rows = list(examples)
+    spent, failed = 0, 0
+    answers = answer_batch(rows, Budget.parse(budget), backbone=backbone, router=router)
+    with out.open("x", encoding="utf-8") as file:
+        for example, result in zip(rows, tqdm(answers, total=len(rows), desc="answers"), strict=True):
+            if isinstance(result, Unanswered):
+                failed += 1
+                told: dict[str, Any] = {"id": example.id, "error": result.reason}
+            else:
+                spent += result.visual_tokens
+                told = {
+                    "id": example.id,
+                    "answer": result.text,
+                    "m": result.m,
+                    "visual_tokens": result.visual_tokens,
+                    "tflops": result.cost.tflops,
+                    "logprob": result.logprob,
+                }
+            file.write(json.dumps(told, ensure_ascii=False) + "\n")
+    answered = len(rows) - failed
+    mean = f", {spent / answered:.2f} visual tokens each" if answered else ""
+    typer.echo(f"{out}: {answered:,} answers{mean}" + (f", {failed:,} errors" if failed else ""), err=True)

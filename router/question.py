@@ -1,0 +1,208 @@
+"""What a question's words say before any picture is looked at: lengths, word lists, and linear scores of its n-grams.
+
+n-grams are thousands of sparse columns, which trees over few hundred dense ones read badly: a ridge regression turns
+them into one expected score per arm, out of fold for the rows it was fitted on, so that what is learned on top of them
+does not trust them more than new questions will deserve. Knows text. Knows no picture and no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.errors import DataError
+
+WORDS = ("log_words", "log_characters", "digits", "options", "asks_yes_no", "asks_which_of")
+LEXICONS: dict[str, frozenset[str]] = {
+    "reading": frozenset(
+        "read reads say says said written write text word words letter letters number numbers digit digits printed "
+        "spell spelled name title brand sign label logo caption date year price value score time clock page street "
+        "plate website phone address percentage amount total axis legend".split()
+    ),
+    "counting": frozenset("many count number amount total several".split()),
+    "colour": frozenset(
+        "color colour colors colours colored coloured red orange yellow green blue purple pink brown black white gray "
+        "grey dark light".split()
+    ),
+    "place": frozenset(
+        "where left right top bottom above below under over beside next behind front inside near between corner centre "
+        "center middle on in".split()
+    ),
+    "compare": frozenset("more less most least larger largest smaller smallest bigger biggest same different".split()),
+    "entity": frozenset("who what which person man woman animal object thing kind type".split()),
+}
+_YES_NO = frozenset(
+    "is are was were do does did has have had can could will would should isn't aren't doesn't don't".split()
+)
+_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[?]", re.UNICODE)
+_OPTION = re.compile(r"(?m)^\s*\(?[A-Z][.):]\s")
+_MOST = 400  # characters that are read; what comes behind them is prompt or noise
+_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the ridge; the out-of-fold error chooses
+_FEWEST = 3  # rows an n-gram must occur in
+_LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
+
+NAMES = (*(f"words_{name}" for name in WORDS), *(f"words_{name}" for name in LEXICONS))
+
+
+def tokens(question: str) -> list[str]:
+    """Words in lower case between a start and an end mark, so that an n-gram can say "begins with"."""
+    return ["<s>", *_TOKEN.findall(question[:_MOST].lower()), "</s>"]
+
+
+def word_features(questions: Sequence[str]) -> np.ndarray:
+    """(n, len(NAMES)) float32: logarithms of lengths, counts of digits and options, and hits of each word list."""
+    return np.array([_row(question) for question in questions], dtype=np.float32).reshape(len(questions), len(NAMES))
+
+
+def _row(question: str) -> list[float]:
+    words = tokens(question)[1:-1]
+    digits = sum(word.isdigit() for word in words)
+    options = len(_OPTION.findall(question))
+    return [
+        *(np.log1p(len(words)), np.log1p(len(question)), digits, options),
+        *(float(bool(words) and words[0] in _YES_NO), float("or" in words)),
+        *(float(sum(word in lexicon for word in words)) for lexicon in LEXICONS.values()),
+    ]
+
+
+class QuestionScores:
+    """Linear readings of a question's n-grams (one to three words, TF-IDF), each of them k expected scores.
+
+    The first reading is a ridge regression of the scores. The second asks which data set the question would come from
+    (multinomial logistic regression) and expects the mean scores of those data sets: what data-set identity would say,
+    for questions whose data set nobody names.
+
+    Attributes:
+        vocabulary: n-gram -> column.
+        idf: (v,) float64.
+        weights, intercept: (v, k) and (k,), the ridge regression.
+        logits, bias: (v, c) and (c,), the logistic regression over c data sets.
+        means: (c, k), the data sets' mean scores.
+    """
+
+    ARRAYS = ("idf", "weights", "intercept", "logits", "bias", "means")
+
+    def __init__(self, vocabulary: Mapping[str, int], arrays: Mapping[str, np.ndarray]) -> None:
+        if missing := [name for name in self.ARRAYS if name not in arrays]:
+            raise DataError(f"question scores are stored as the arrays {self.ARRAYS}, missing: {missing}")
+        self.vocabulary = dict(vocabulary)
+        self.idf, self.weights, self.intercept, self.logits, self.bias, self.means = (
+            np.asarray(arrays[name], np.float64) for name in self.ARRAYS
+        )
+        grams, arms, sources = len(self.vocabulary), *self.means.shape[::-1]
+        wanted = ((grams,), (grams, arms), (arms,), (grams, sources), (sources,), (sources, arms))
+        for name, shape in zip(self.ARRAYS, wanted, strict=True):
+            array = getattr(self, name)
+            if array.shape != shape or not np.isfinite(array).all():
+                raise DataError(f"question scores need {name} of shape {shape} and finite, was: {array.shape}")
+        if sorted(self.vocabulary.values()) != list(range(grams)):
+            raise DataError("a vocabulary numbers its n-grams from 0 on, was: otherwise")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `__init__` takes beside the vocabulary."""
+        return {name: getattr(self, name) for name in self.ARRAYS}
+
+    def __call__(self, questions: Sequence[str]) -> np.ndarray:
+        """Both readings side by side: (n, 2 k) float64."""
+        return np.array([self._one(question) for question in questions]).reshape(len(questions), -1)
+
+    def _one(self, question: str) -> np.ndarray:
+        counts: dict[int, float] = {}
+        for gram in grams(question):
+            if (column := self.vocabulary.get(gram)) is not None:
+                counts[column] = counts.get(column, 0.0) + 1.0
+        columns = np.fromiter(counts, np.int64, len(counts))
+        values = (1 + np.log(np.fromiter(counts.values(), np.float64, len(counts)))) * self.idf[columns]
+        values /= np.sqrt(values @ values) or 1.0
+        chances = _softmax((values @ self.logits[columns] + self.bias)[None])[0]
+        return np.concatenate([values @ self.weights[columns] + self.intercept, chances @ self.means])
+
+    @classmethod
+    def fit(
+        cls, questions: Sequence[str], y: np.ndarray, dataset: np.ndarray, fold: np.ndarray
+    ) -> tuple[QuestionScores, np.ndarray]:
+        """(the readings fitted on all rows, and their (n, 2 k) for these rows, each made without the row's own fold).
+
+        Args:
+            questions: n texts.
+            y: (n, k) targets.
+            dataset: (n,) names.
+            fold: (n,) int, from 0 on; rows about one picture share theirs.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        vectorizer = TfidfVectorizer(analyzer=grams, min_df=min(_FEWEST, len(questions)), sublinear_tf=True)
+        try:
+            matrix = vectorizer.fit_transform(questions)
+            vocabulary = {gram: int(column) for gram, column in vectorizer.vocabulary_.items()}
+            idf = vectorizer.idf_
+        except ValueError:  # no n-gram occurs often enough: every question is one of a kind
+            matrix, vocabulary, idf = np.zeros((len(questions), 0)), {}, np.zeros(0)
+        names, source = np.unique(dataset, return_inverse=True)
+        tried = [_out_of_fold(matrix, y, fold, strength) for strength in _STRENGTHS]
+        best = int(np.argmin([((guess - y) ** 2).sum() for guess in tried]))
+        expected = np.empty(y.shape)
+        for number in range(int(fold.max()) + 1):
+            inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            logits, bias = _logistic(matrix[inside], source[inside], len(names))
+            means = _means(y[inside], source[inside], len(names))
+            expected[outside] = _softmax(matrix[outside] @ logits + bias) @ means
+        parts = (*_ridge(matrix, y, _STRENGTHS[best]), *_logistic(matrix, source, len(names)))
+        arrays = dict(zip(cls.ARRAYS, (idf, *parts, _means(y, source, len(names))), strict=True))
+        return cls(vocabulary, arrays), np.concatenate([tried[best], expected], axis=1)
+
+
+def grams(question: str) -> list[str]:
+    """Runs of one to three tokens."""
+    words = tokens(question)
+    return [" ".join(words[start : start + size]) for size in (1, 2, 3) for start in range(len(words) - size + 1)]
+
+
+def _out_of_fold(matrix: Any, y: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
+    guess = np.empty(y.shape)
+    for number in range(int(fold.max()) + 1):
+        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        weights, intercept = _ridge(matrix[inside], y[inside], strength)
+        guess[outside] = matrix[outside] @ weights + intercept
+    return guess
+
+
+def _ridge(matrix: Any, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """(weights (v, k), intercept (k,))."""
+    from sklearn.linear_model import Ridge
+
+    if not matrix.shape[1]:
+        return np.zeros((0, y.shape[1])), y.mean(axis=0)
+    fitted = Ridge(strength).fit(matrix, y)
+    return fitted.coef_.reshape(y.shape[1], -1).T, np.atleast_1d(fitted.intercept_)
+
+
+def _logistic(matrix: Any, source: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(logits (v, count), bias (count,)); a data set without a row gets a logit that keeps it out."""
+    from sklearn.linear_model import LogisticRegression
+
+    there, counts = np.unique(source, return_counts=True)
+    logits, bias = np.zeros((matrix.shape[1], count)), np.full(count, -30.0)
+    bias[there] = np.log(counts / counts.sum())
+    if len(there) > 1 and matrix.shape[1]:
+        fitted = LogisticRegression(C=_LOGISTIC, max_iter=300).fit(matrix, source)
+        if len(there) == 2:  # scikit-learn tells two classes apart by one logit
+            logits[:, there[1]], bias[there] = fitted.coef_[0], [0.0, fitted.intercept_[0]]
+        else:
+            logits[:, there], bias[there] = fitted.coef_.T, fitted.intercept_
+    return logits, bias
+
+
+def _means(y: np.ndarray, source: np.ndarray, count: int) -> np.ndarray:
+    """Mean scores (count, k) of each data set; the overall mean where it has no row."""
+    sums, sizes = np.zeros((count, y.shape[1])), np.bincount(source, minlength=count)
+    np.add.at(sums, source, y)
+    return np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], y.mean(axis=0))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)

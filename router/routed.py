@@ -1,0 +1,127 @@
+"""Measured rows beside what a router predicted for them, and the prices at which the two are compared.
+
+Knows arrays. Knows no estimator, picture, question or unit; the allocation rule itself is `router.allocate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from encoders.errors import DataError
+from router.allocate import best_arms
+from training_data.curves import slope_merge, table
+
+
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """n questions, their predicted curves, and what every arm then scored and cost.
+
+    Attributes:
+        curve: (n, k) float64, predicted expected score of every arm; any finite numbers.
+        score: (n, k) float64 in [0, 1], measured.
+        cost: (n, k) float64, positive, without what routing costs; (k,) is spread over the rows.
+        group: (n,) str, the picture.
+        dataset: (n,) str.
+        charged: (n, k) or (k,) positive, what a choice is charged, such as the mean cost on training rows: the length
+            of an answer, and so its measured cost, is not known when its arm is chosen. None for `cost`.
+
+    Raises:
+        DataError: shapes disagree, or a number breaks its rule.
+    """
+
+    curve: np.ndarray
+    score: np.ndarray
+    cost: np.ndarray
+    group: np.ndarray
+    dataset: np.ndarray
+    charged: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        score, cost = table(self.score, self.cost)
+        curve = np.asarray(self.curve, np.float64)
+        if curve.shape != score.shape:
+            raise DataError(
+                f"routed rows need a predicted score per measured one {score.shape}, was: {curve.shape}; predict all "
+                "arms of all rows"
+            )
+        if not np.isfinite(curve).all():
+            raise DataError(
+                f"predicted scores must be finite, was: {curve[~np.isfinite(curve)][0]}; predict them again"
+            )
+        charged = cost if self.charged is None else table(score, self.charged)[1]
+        columns = {"curve": curve, "score": score, "cost": cost, "charged": charged}
+        for name in ("group", "dataset"):
+            column = np.asarray(getattr(self, name)).astype(np.str_)
+            if column.shape != (len(score),):
+                raise DataError(
+                    f"routed rows need one {name} each ({len(score):,}), was: shape {column.shape}; name it for every "
+                    "row"
+                )
+            columns[name] = column
+        for name, value in columns.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def charges(self) -> np.ndarray:
+        """What choices are charged, (n, k)."""
+        return self.cost if self.charged is None else self.charged
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def select(self, rows: np.ndarray) -> Routed:
+        """Some of the rows, by mask or number."""
+        return Routed(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def choice(self, prices: np.ndarray) -> np.ndarray:
+        """The arm of the most curve - price * charged: (n, p) int64; among equals the cheapest, then the first.
+
+        Args:
+            prices: (p,) finite, at least 0, in score per unit of cost.
+        """
+        asked, charged = price_array(prices), self.charges
+        found = np.empty((len(self), asked.size), np.int64)
+        for column, price in enumerate(asked):  # one price at a time: (n, p, k) would not fit for many rows
+            found[:, column] = best_arms(self.curve - price * charged, charged)
+        return found
+
+
+def price_array(prices: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Prices (p,) as float64, checked."""
+    asked = np.asarray(prices, np.float64)
+    if asked.ndim != 1 or not asked.size or not np.isfinite(asked).all() or (asked < 0).any():
+        raise DataError(f"prices must be one or more finite numbers, at least 0, was: {prices}; see price_grid")
+    return asked
+
+
+def price_grid(routed: Routed, count: int = 64) -> np.ndarray:
+    """Prices at which the mean cost of these rows rises in about equal ratios: (p <= count,) float64, descending.
+
+    The first is so dear that every row takes its cheapest arm, the last is 0. Each lies between two slopes of the rows'
+    predicted hulls, so that no choice hangs on rounding. Where predictions ask for no upgrade there is one price, 0.
+
+    Args:
+        routed: calibration rows. Prices taken from test rows would be tuned on them.
+        count: how many at most; fewer where fewer mean costs can be had.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    if count < 2:
+        raise DataError(f"a price grid needs two or more prices, was: {count}; 64 is usual")
+    steps = slope_merge(routed.curve, routed.charges)
+    if not steps.slope.size:
+        return np.zeros(1)
+    ends = np.flatnonzero(np.append(steps.slope[1:] != steps.slope[:-1], True))  # equal slopes are bought together
+    start = routed.charges[np.arange(len(routed)), steps.hull[:, 0]].sum()
+    spent = np.append(start, start + np.cumsum(steps.cost)[ends])  # (slopes + 1,), all rows together
+    wanted = np.geomspace(spent[0], spent[-1], count)
+    right = np.clip(np.searchsorted(spent, wanted), 1, ends.size)
+    bought = np.unique(right - (wanted**2 < spent[right - 1] * spent[right]))  # the nearer one, in log of cost
+    edges = np.concatenate([[3 * steps.slope[0]], steps.slope[ends], [0.0]])
+    prices = (edges[bought] + edges[bought + 1]) / 2
+    prices[-1] = 0.0
+    return prices

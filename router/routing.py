@@ -1,0 +1,351 @@
+"""The router: from a picture and a question to a success curve, and from a budget to an arm.
+
+Joins columns, readout, calibration and allocation. Fitted on Outcomes; decides for a backbone's encoded pictures, or
+for a table's rows. Knows neither how m is spent nor how answers are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from encoders.errors import BackboneError, BudgetError, DataError
+from router.allocate import allocate, tie_keys
+from router.budget import Budget
+from router.calibration import FEWEST, Calibration
+from router.certificate import Certificate
+from router.columns import GROUPS, Columns, group_of
+from router.decision import Decision, Reason
+from router.evaluation import Evaluation, evaluate
+from router.readout import Readout
+from router.routed import Routed
+from router.spending import Spending
+from router.stream import FeedbackPrice
+from training_data.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from encoders.backbone import NestedBackbone
+    from encoders.images import ImageSource
+    from router.predictor import Head
+    from router.study import Study
+
+CALIBRATED = 0.2  # share of the pictures that prices are fixed on
+_SPLIT = 71  # seed of that split: another than a user's own, or their parts would fall together
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """A fitted router. `Router.fit` makes one, `save` and `load` keep it.
+
+    Attributes:
+        arms: k names, cheapest first. m: (k,) int64 visual tokens, or None where arms are no budgets.
+        unit: what its costs and its price are counted in.
+        backbone: (name, fingerprint) of the model whose outcomes it was fitted on, or None.
+        features: (version, names) of the visual features it was fitted on, or None for a table without pictures.
+        columns, readout, calibration: what it reads, predicts and knows of its spending.
+        routing_cost: of one decision, in `unit`; charged in every evaluation.
+        facts: what the card tells: rows, pictures, data digest, head, seed, versions.
+    """
+
+    arms: tuple[str, ...]
+    m: np.ndarray | None
+    unit: str
+    backbone: tuple[str, str] | None
+    features: tuple[int, tuple[str, ...]] | None
+    columns: Columns
+    readout: Readout
+    calibration: Calibration
+    routing_cost: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    # ---- fitting and keeping
+
+    @classmethod
+    def fit(
+        cls,
+        outcomes: Outcomes | str | Path,
+        *,
+        head: Head = "gain",
+        groups: Sequence[str] = GROUPS,
+        routing_cost: float = 0.0,
+        seed: int = 0,
+    ) -> Router:
+        """Learn to spend from measured outcomes; minutes on a CPU.
+
+        Four fifths of the pictures are fitted on, one fifth fixes prices. Replicates are left out.
+
+        Args:
+            outcomes: or a file of them.
+            head: of the predictor.
+            groups: of columns to read, of `router.columns.GROUPS`.
+            routing_cost: of one decision, in the outcomes' unit.
+            seed: of everything random.
+
+        Raises:
+            DataError: too few pictures, or nothing to read.
+        """
+        from router.fitting import fit
+
+        return fit(_loaded(outcomes), head, groups, routing_cost, seed)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a router folder (`router.saving`)."""
+        from router.saving import save
+
+        return save(self, Path(folder))
+
+    @staticmethod
+    def load(folder: str | Path) -> Router:
+        """Read a router folder; nothing in it is ever run.
+
+        Raises:
+            DataError: the folder is missing, damaged or of another format.
+        """
+        from router.saving import load
+
+        return load(Path(folder))
+
+    # ---- testing
+
+    def evaluate(
+        self, outcomes: Outcomes | str | Path, *, at: Sequence[float] = (), resamples: int = 2000, seed: int = 0
+    ) -> Evaluation:
+        """Score this router on outcomes of pictures it has not seen, against every null that needs no fitting.
+
+        Raises:
+            DataError: other arms, unit, backbone or features than it was fitted on.
+        """
+        test = self.fitting(_loaded(outcomes))
+        return evaluate(
+            self.routed(test),
+            self.calibration.routed(),
+            arms=self.arms,
+            full=self.calibration.full,
+            routing_cost=self.routing_cost,
+            at=at,
+            unit=self.unit,
+            resamples=resamples,
+            seed=seed,
+        )
+
+    def study(self, train: Outcomes | str | Path, test: Outcomes | str | Path, **options: Any) -> Study:
+        """Refit what must be refitted (nulls, ablations, permuted labels, ...) and set it beside this router."""
+        from router.study import study
+
+        return study(_loaded(train), _loaded(test), router=self, **options)
+
+    def fitting(self, outcomes: Outcomes) -> Outcomes:
+        """The originals of outcomes with this router's arms in its order.
+
+        Raises:
+            DataError: they were measured with something else.
+        """
+        if missing := [arm for arm in self.arms if arm not in outcomes.arms]:
+            raise DataError(
+                f"this router chooses among {', '.join(self.arms)}, was: outcomes without {', '.join(missing)}"
+            )
+        if outcomes.unit != self.unit:
+            raise DataError(f"this router counts in {self.unit}, was: outcomes in {outcomes.unit}")
+        if self.backbone and outcomes.backbone and self.backbone != outcomes.backbone:
+            raise DataError(_other_backbone(self.backbone, outcomes.backbone))
+        return outcomes.originals().take_arms([outcomes.arms.index(arm) for arm in self.arms])
+
+    def routed(self, outcomes: Outcomes) -> Routed:
+        """Outcomes beside this router's curves for them."""
+        curve = self.curves(outcomes.question.tolist(), outcomes.features)
+        return Routed(curve, outcomes.score, outcomes.cost, outcomes.group, outcomes.dataset, self.calibration.typical)
+
+    # ---- deciding
+
+    def curves(self, questions: Sequence[str], features: Any = None) -> np.ndarray:
+        """Success curves (n, k): expected scores by arm.
+
+        Args:
+            questions: n texts.
+            features: `Features` of their pictures; may be left out where the router looks at none.
+        """
+        return self.readout(self._rows(questions, features))
+
+    def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
+        if self.features is not None and features is not None and features.version != self.features[0]:
+            raise DataError(
+                f"this router reads visual features of version {self.features[0]}, was: version {features.version}; "
+                "run `matryoshka-router features` and fit again"
+            )
+        visual, names = (None, ()) if features is None else (features.values, features.names)
+        return self.columns(questions, visual, names)
+
+    @cached_property
+    def operating_price(self) -> float:
+        """What None spends at: the dearest price that kept 99 % of full's score on calibration pictures."""
+        return self.calibration.operating_price()
+
+    def certificate(self, budget: Budget) -> Certificate:
+        """The evidence behind Budget(max_loss=...) or Budget(max_broken=...)."""
+        known: dict[Budget, Certificate] = self._certificates
+        if budget not in known:
+            known[budget] = self.calibration.certificate(budget)
+        return known[budget]
+
+    @cached_property
+    def _certificates(self) -> dict[Budget, Certificate]:
+        return {}
+
+    def choose(
+        self,
+        curve: np.ndarray,
+        budget: Budget | None,
+        costs: Callable[[str], np.ndarray],
+        ids: Sequence[object] | None = None,
+    ) -> tuple[np.ndarray, float | None, str, str]:
+        """Arms for rows of curves: (arms (n,), the price in play, its unit, a reason).
+
+        Args:
+            curve: (n, k).
+            budget: what the caller asks for.
+            costs: from a unit to costs (n, k) or (k,), as a cap or a mean is charged.
+            ids: names of the rows of one batch that shares a mean; None where every row stands alone, and a mean
+                becomes the price that met it on calibration pictures.
+
+        Raises:
+            BudgetError: the budget cannot be met.
+        """
+        typical = self.calibration.typical
+        if budget is None:
+            arms = allocate(curve, typical, None, price=self.operating_price)
+            return arms, self.operating_price, self.unit, "the operating point, 99 % of full's score in calibration"
+        if budget.cap is not None:
+            arms = allocate(curve, costs(str(budget.unit)), budget, price=self.operating_price, price_cost=typical)
+            return arms, self.operating_price, self.unit, f"the best value within {budget}"
+        if budget.mean is not None:
+            unit = str(budget.unit)
+            cost = costs(unit)
+            if ids is not None:
+                arms = allocate(curve, cost, budget, key=tie_keys(ids))
+                return arms, None, unit, f"its share of {budget} over {len(curve):,} questions"
+            known = typical if unit == self.unit else np.atleast_2d(cost).mean(axis=0)
+            price = self.calibration.price_of_mean(budget.mean, known)
+            arms = allocate(curve, cost, Budget(price=price, unit=unit))
+            return arms, price, unit, f"the price that met {budget} in calibration"
+        if budget.price is not None:
+            unit = budget.unit or self.unit
+            cost = typical if unit == self.unit else costs(unit)
+            return allocate(curve, cost, budget), budget.price, unit, "the price that was asked for"
+        found = self.certificate(budget)
+        if found.price is None:
+            return np.full(len(curve), self.calibration.full), None, self.unit, found.message
+        return allocate(curve, typical, Budget(price=found.price)), found.price, self.unit, found.message
+
+    def decide(
+        self, backbone: NestedBackbone, encoded: Any, questions: Sequence[str], budget: Budget | None
+    ) -> list[Decision]:
+        """One decision per question about an encoded picture, each standing alone.
+
+        Raises:
+            BackboneError: another backbone than it was fitted on.
+            BudgetError: the budget cannot be met.
+        """
+        return self.decide_together(backbone, [(encoded, questions)], budget)
+
+    def decide_together(
+        self,
+        backbone: NestedBackbone,
+        parts: Sequence[tuple[Any, Sequence[str]]],
+        budget: Budget | None,
+        ids: Sequence[object] | None = None,
+    ) -> list[Decision]:
+        """Decisions for one batch that was encoded in parts of (encoded pictures, questions); see `choose` for ids."""
+        spendings = [Spending(self, backbone, encoded, questions) for encoded, questions in parts]
+        looked = zip(parts, spendings, strict=True)
+        rows = np.concatenate([self._rows(questions, spending.features()) for (_, questions), spending in looked])
+        curve = self.readout(rows)
+
+        def costs(unit: str) -> np.ndarray:
+            return np.concatenate([spending.costs(unit) for spending in spendings])
+
+        arms, price, unit, reason = self.choose(curve, budget, costs, ids)
+        cheapest = int(self.calibration.typical.argmin())
+        return [
+            Decision(
+                0 if self.m is None else int(self.m[arm]),
+                reason,
+                self.arms[arm],
+                dict(zip(self.arms, curve[row].tolist(), strict=True)),
+                price,
+                unit,
+                partial(self.reasons, rows[row], int(arm), cheapest),
+            )
+            for row, arm in enumerate(arms)
+        ]
+
+    def reasons(self, row: np.ndarray, arm: int, than: int) -> list[Reason]:
+        """What moved the predicted gain of one arm over another, by group of columns, the largest first."""
+        moved = self.readout.contributions(row)
+        gains: dict[str, float] = {}
+        for name, gain in zip(self.columns.names, (moved[:, arm] - moved[:, than]).tolist(), strict=True):
+            gains[group_of(name)] = gains.get(group_of(name), 0.0) + gain
+        return sorted(gains.items(), key=lambda pair: -abs(pair[1]))
+
+    def route(
+        self,
+        image: ImageSource | Any,
+        q: str,
+        budget: int | Budget | None = None,
+        *,
+        backbone: str | Path | NestedBackbone | None = None,
+    ) -> Decision:
+        """Only the decision: one vision pass, no language model.
+
+        Args:
+            image: as `answer` takes it.
+            q: the question.
+            budget: as `answer` takes it.
+            backbone: None for the packaged model it was fitted on.
+        """
+        from router.answering import encoded_by, loaded
+
+        if backbone is None:
+            if self.backbone is None:
+                raise BackboneError("this router was fitted on a table of no backbone, was: asked for a picture's m")
+            backbone = self.backbone[0]
+        model = loaded(backbone)
+        encoded, _ = encoded_by(model, image)
+        return self.decide(model, encoded, [q], Budget.of(budget))[0]
+
+    def stream(self, budget: Budget) -> FeedbackPrice:
+        """The feedback price for a stream under Budget(mean=...), in tokens or the router's own unit.
+
+        It holds the state that `answer` does not: `choose(curve, cost)` for each question, curves from `curves`.
+        """
+        if not isinstance(budget, Budget) or budget.mean is None:
+            raise BudgetError(f"a stream holds a mean, was: {budget}; write Budget(mean=16)")
+        return FeedbackPrice(budget.mean, self.calibration.curve, self.arm_cost(str(budget.unit)))
+
+    def arm_cost(self, unit: str) -> np.ndarray:
+        """What each arm costs a typical question, (k,), in visual tokens or the router's own unit."""
+        if unit == self.unit:
+            return self.calibration.typical
+        if unit == "tokens" and self.m is not None:
+            return self.m.astype(np.float64)
+        raise BudgetError(f"this router's budgets are counted in {self._units}, was: {unit}")
+
+    @property
+    def _units(self) -> str:
+        return self.unit if self.m is None or self.unit == "tokens" else f"{self.unit} or tokens"
+
+
+def _loaded(outcomes: Outcomes | str | Path) -> Outcomes:
+    return outcomes if isinstance(outcomes, Outcomes) else Outcomes.load(outcomes)
+
+
+def _other_backbone(own: tuple[str, str], other: tuple[str, str]) -> str:
+    said = [f"{name} ({fingerprint[:8]})" for name, fingerprint in (own, other)]
+    return f"this router was fitted on {said[0]}, was: {said[1]}; fit one for it"
+
+
+__all__ = ["FEWEST", "Router"]

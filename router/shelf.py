@@ -1,0 +1,39 @@
+"""Where routers are found: shipped beside the package for the packaged models, or a folder of your own; loaded once.
+
+Knows folders and fingerprints. Fits nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from router.routing import Router
+
+_SHIPPED = Path(__file__).parent / "shipped"
+_shelf: dict[tuple[Path, int], Router] = {}
+_lock = threading.Lock()
+
+
+def shelved(folder: str | Path) -> Router:
+    """The router of a folder, read once per process and again when it was saved anew."""
+    from router.routing import Router
+
+    path = Path(folder).resolve()
+    config = path / "config.json"
+    key = path, config.stat().st_mtime_ns if config.is_file() else 0
+    with _lock:
+        if key not in _shelf:
+            _shelf[key] = Router.load(path)
+        return _shelf[key]
+
+
+def shipped(backbone: Any) -> Router | None:
+    """The router that comes with the package for exactly these weights, or None."""
+    folder = _SHIPPED / backbone.name
+    if Path(backbone.name).name != backbone.name or not folder.is_dir():
+        return None
+    router = shelved(folder)
+    return router if router.backbone is not None and router.backbone[1] == backbone.fingerprint else None

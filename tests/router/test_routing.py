@@ -1,0 +1,185 @@
+"""A fitted router earns what can be earned, keeps to budgets, and refuses what it was not fitted for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import M, make_outcomes
+
+from router import Budget, BudgetError, DataError, Router
+from training_data.outcomes import Features
+
+
+@pytest.fixture(scope="module")
+def curve(router, test):
+    return router.curves(test.question.tolist(), test.features)
+
+
+def spent(router, arms):
+    return router.calibration.typical[arms]
+
+
+def test_it_recovers_most_of_what_a_need_that_is_seen_allows(router, test):
+    found = router.evaluate(test, resamples=200)
+    assert found.gap_recovered.low > 0.3
+    assert found.gap_recovered_over_identity.low > 0.1
+    assert found.savings[0.99].against_hull.value > 0.1
+    assert found.brier_skill.low > 0.1
+    assert 0.8 < found.gain_slope.value < 1.2
+    assert found.shared_pictures == 0
+
+
+def test_shuffled_labels_recover_nothing(train, test):
+    order = np.random.default_rng(0).permutation(len(train))
+    shuffled = replace(train, score=train.score[order], gold_logprob=train.gold_logprob[order])
+    found = Router.fit(shuffled).evaluate(test, resamples=200)
+    assert found.gap_recovered.low < 0.02
+    assert found.gap_recovered.value < 0.05
+
+
+def test_calibration_pictures_are_never_fitted_on(train, router):
+    """Labels of calibration pictures do not move the readout by a bit."""
+    held = train.split((0.8, 0.2), seed=71)[1]
+    touched = np.isin(train.id, held.id)
+    changed = replace(train, score=np.where(touched[:, None], 1 - train.score, train.score))
+    again = Router.fit(changed)
+    rows = router._rows(train.question.tolist(), train.features)
+    assert np.array_equal(again.readout(rows), router.readout(rows))
+    assert set(held.group) & set(train.select(~touched).group) == set()
+
+
+@pytest.mark.parametrize("cap", [1, 3, 4, 20, 64, 1000])
+def test_a_cap_is_never_exceeded(router, curve, cap):
+    arms, *_ = router.choose(curve, Budget(cap), router.arm_cost)
+    assert np.array(M)[arms].max() <= cap
+
+
+def test_a_cap_is_not_spent_for_nothing(router, curve):
+    arms, *_ = router.choose(curve, Budget(64), router.arm_cost)
+    assert np.array(M)[arms].mean() < 60
+
+
+@pytest.mark.parametrize("budgets", [[Budget(c) for c in (1, 4, 16, 64)], [Budget(mean=c) for c in (2, 5, 20, 60)]])
+def test_a_dearer_budget_never_lowers_the_predicted_score(router, curve, budgets):
+    rows = np.arange(len(curve))
+    value = []
+    for budget in budgets:
+        arms, *_ = router.choose(curve, budget, router.arm_cost, range(len(curve)))
+        charge = 0 if budget.mean else router.operating_price * spent(router, arms)
+        value.append((curve[rows, arms] - charge).sum())
+    assert (np.diff(value) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("mean", [1.5, 3.0, 10.0, 40.0])
+def test_a_batch_mean_is_met_from_below(router, curve, mean):
+    arms, *_ = router.choose(curve, Budget(mean=mean), router.arm_cost, range(len(curve)))
+    tokens = np.array(M)[arms]
+    assert tokens.mean() <= mean
+    assert tokens.mean() > mean - 64 / len(curve) or (curve.max(axis=1) == curve[np.arange(len(curve)), arms]).all()
+
+
+def test_for_one_question_a_mean_is_the_price_that_met_it_in_calibration(router):
+    arms, price, unit, _ = router.choose(router.calibration.curve, Budget(mean=16), router.arm_cost)
+    assert unit == "tokens" and price > 0
+    assert 14 < np.array(M)[arms].mean() <= 16.001
+
+
+def test_permuting_a_batch_permutes_its_arms(router, curve, test):
+    order = np.random.default_rng(0).permutation(len(curve))
+    for budget in (None, Budget(16), Budget(mean=9), Budget(price=3.0)):
+        arms, *_ = router.choose(curve, budget, router.arm_cost, test.id.tolist())
+        moved, *_ = router.choose(curve[order], budget, router.arm_cost, test.id[order].tolist())
+        assert np.array_equal(arms[order], moved)
+
+
+def test_a_question_alone_gets_the_arm_it_gets_in_a_batch(router, test, curve):
+    for budget in (None, Budget(16), Budget(price=3.0), Budget(max_loss=0.05)):
+        arms, *_ = router.choose(curve, budget, router.arm_cost)
+        for row in (0, 17, 300):
+            one = router.curves([test.question[row]], test.features.take(np.array([row])))
+            assert router.choose(one, budget, router.arm_cost)[0][0] == arms[row]
+
+
+def test_a_promise_becomes_the_price_it_was_certified_at(router, curve):
+    found = router.certificate(Budget(max_loss=0.1))
+    arms, price, _, reason = router.choose(curve, Budget(max_loss=0.1), router.arm_cost)
+    assert found.price is not None and price == found.price and "90 % confidence" in reason
+    assert spent(router, arms).mean() < router.calibration.typical[router.calibration.full]
+
+
+def test_a_promise_that_needs_more_pictures_uses_full_and_says_how_many(router, curve):
+    arms, price, _, reason = router.choose(curve, Budget(max_broken=0.001), router.arm_cost)
+    assert price is None and (arms == router.calibration.full).all() and "It takes 2302 pictures" in reason
+
+
+def test_the_operating_point_keeps_nearly_all_of_fulls_score(router, test, curve):
+    arms, *_ = router.choose(curve, None, router.arm_cost)
+    score = test.score[np.arange(len(test)), arms].mean()
+    assert score > 0.97 * test.score[:, router.calibration.full].mean()
+    assert spent(router, arms).mean() < 0.9 * router.calibration.typical[-1]
+
+
+def test_reasons_add_up_to_what_tells_two_questions_apart(router, test, curve):
+    rows = router._rows(test.question.tolist(), test.features)
+    one, other = (sum(gain for _, gain in router.reasons(rows[row], 3, 0)) for row in (0, 1))
+    gains = curve[:2, 3] - curve[:2, 0]
+    assert one - other == pytest.approx(gains[0] - gains[1], abs=1e-4)
+    assert {group for group, _ in router.reasons(rows[0], 3, 0)} == {"pixels", "bands", "words", "text"}
+
+
+def test_features_are_found_by_name_in_whatever_order(router, test, curve):
+    order = [2, 0, 1]
+    moved = Features(
+        test.features.version, tuple(test.features.names[k] for k in order), test.features.values[:, order]
+    )
+    assert np.array_equal(router.curves(test.question.tolist(), moved), curve)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.take_arms([0, 1, 2]), "chooses among 1, 4, 16, 64, was: outcomes without 64"),
+        (lambda o: replace(o, unit="tokens"), "counts in tflops, was: outcomes in tokens"),
+        (lambda o: replace(o, features=None), "reads 3 visual features, was: no visual features"),
+        (lambda o: replace(o, features=Features(99, o.features.names, o.features.values)), "version 99"),
+        (lambda o: replace(o, features=Features(2, ("a_1", "b", "c"), o.features.values)), "without pixels_busy"),
+    ],
+)
+def test_outcomes_of_something_else_are_refused_by_name(router, test, change, message):
+    with pytest.raises(DataError, match=message):
+        router.evaluate(change(test))
+
+
+def test_another_backbones_outcomes_are_refused_by_name():
+    own, other = (make_outcomes(120, backbone=("nano", mark * 64)) for mark in "ab")
+    with pytest.raises(DataError, match=r"fitted on nano \(aaaaaaaa\), was: nano \(bbbbbbbb\)"):
+        Router.fit(own).evaluate(other)
+
+
+def test_too_few_pictures_are_refused_with_the_number_needed():
+    with pytest.raises(DataError, match="needs 100 pictures or more, was: 30"):
+        Router.fit(make_outcomes(30))
+
+
+def test_a_stream_keeps_its_mean(router, curve):
+    price = router.stream(Budget(mean=12))
+    arms = [price.choose(row, router.arm_cost("tokens")) for row in np.tile(curve, (2, 1))]
+    assert np.array(M)[arms[:800]].mean() == pytest.approx(12, rel=0.03)
+    with pytest.raises(BudgetError, match="a stream holds a mean"):
+        router.stream(Budget(16))
+
+
+def test_arms_without_tokens_are_routed_by_their_own_cost():
+    """Two text models with dollars as cost, a table without pictures."""
+    table = make_outcomes(400, features=False)
+    two = replace(table.take_arms([0, 3]), arms=("small", "large"), m=None, unit="dollars")
+    router = Router.fit(two)
+    arms, _, unit, _ = router.choose(router.curves(two.question.tolist()), None, router.arm_cost)
+    assert unit == "dollars" and 0 < arms.mean() < 1
+    with pytest.raises(BudgetError, match="counted in dollars, was: tokens"):
+        router.choose(router.calibration.curve, Budget(mean=3), router.arm_cost)
+    assert router.evaluate(replace(two, id=two.id), resamples=50).gap_recovered.value > 0
+
+
+def test_the_ordinal_head_is_a_router_too(train, test):
+    assert Router.fit(train, head="ordinal").evaluate(test, resamples=100).gap_recovered.low > 0.3

@@ -1,0 +1,91 @@
+"""Every answer finds its question by one of three keys, or is refused by file and line."""
+
+import random
+
+import pytest
+
+from encoders.errors import DataError
+from training_data.example import Example
+from training_data.readers.llava import Given
+from training_data.readers.pairing import none_left, pair
+from training_data.rows import Row
+
+
+def example(name, group="p", question="?", **meta):
+    return Example(name, (), question, ("yes",), group, "d", meta=meta)
+
+
+def given(name, prompt=None, line=1, **fields):
+    return Given(name, prompt, "text", Row("a.jsonl", f"line {line}", fields))
+
+
+def found(examples, answers):
+    return [example.id for example, _ in pair(examples, answers)]
+
+
+LABELS = [example(f"{part}/{k}", category=part, question_id=str(k)) for part in ("random", "popular") for k in (1, 2)]
+PICTURES = [
+    example("artwork/7.b#1", "artwork/7.b", "Is it art?  Please answer yes or no."),
+    example("artwork/7.b#2", "artwork/7.b", "Is it old?  Please answer yes or no."),
+    example("30", "7.b", "Is it old?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("examples", "answer", "meant"),
+    [
+        (LABELS, given("popular/2"), "popular/2"),
+        (LABELS, given("2", category="popular"), "popular/2"),
+        (LABELS[:2], given("2"), "random/2"),
+        (PICTURES, given("artwork/images/7.b.jpg", "Is it old? Please answer yes or no.\nAnswer with one word."), None),
+        (PICTURES, given("artwork/7.b", "Is it old?"), "artwork/7.b#2"),
+        (PICTURES, given("7.b", "Is it OLD?"), "30"),
+        (PICTURES, given("7.b.png", "Is it old?", category="text"), "30"),
+        (PICTURES, given("30", "Is it art?"), "30"),
+    ],
+    ids=["id", "category", "number", "folders", "picture", "words", "a category of their own", "id before words"],
+)
+def test_an_answer_finds_its_question_in_any_order_of_the_data(examples, answer, meant):
+    for seed in range(3):
+        mixed = random.Random(seed).sample(examples, len(examples))
+        assert found(mixed, [answer]) == [meant or "artwork/7.b#2"]
+
+
+@pytest.mark.parametrize(
+    ("examples", "answers", "message"),
+    [
+        (LABELS, [given("3")], "a.jsonl, line 1: every answer must belong to a question, was: '3'; check data folder"),
+        (LABELS, [given("1")], "ids start anew in every label file, so answers need a category .*was: '1'"),
+        (LABELS[:2], [given("1", category="popular")], "every answer must belong to a question, was: '1'"),
+        (PICTURES, [given("8", "Is it old?")], r"every answer must belong to a question, was: '8 Is it old\?'"),
+        (
+            LABELS,
+            [given("random/1", line=4), given("1", line=9, category="random")],
+            r"line 9: a question may be answered once \(also in line 4\), was: '1'; keep one of the answers",
+        ),
+        (
+            [example("4", split="minitest")],
+            [given("5")],
+            "belong to a question of the split 'minitest', was: '5'; leave it out, or name the split it belongs to",
+        ),
+    ],
+    ids=["none", "several", "another category", "another picture", "twice", "another split"],
+)
+def test_an_answer_that_finds_none_is_refused_by_file_and_line(examples, answers, message):
+    with pytest.raises(DataError, match=message):
+        found(examples, answers)
+
+
+def test_a_question_asked_twice_takes_its_answers_in_the_order_of_the_data():
+    twice = [example("1", question="How many?"), example("2", question="how  many?")]
+    answers = [given("p", "How many?", line) for line in (1, 2, 3)]
+    assert found(twice, answers[:2]) == ["1", "2"]
+    with pytest.raises(DataError, match="line 3: a question may be answered once"):
+        found(twice, answers)
+
+
+def test_questions_without_an_answer_are_counted_and_three_are_named():
+    examples = [example(str(k)) for k in range(5)]
+    none_left(examples, set("01234"), "a.jsonl")
+    with pytest.raises(DataError, match=r"a\.jsonl: every question .*was: 4 of 5 without, such as 0, 2, 3; answer"):
+        none_left(examples, {"1"}, "a.jsonl")

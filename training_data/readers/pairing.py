@@ -1,0 +1,96 @@
+"""Which question an answer is to.
+
+By id; by category and number, where ids start anew in every file (POPE's labels); or by picture and question, where
+answers go by their picture (TextVQA, and MME, whose answers name both questions of a picture alike):
+
+    {"question_id": "artwork/10002.jpg", "prompt": "Does this artwork exist in ...", "text": "Yes", ...}
+
+Knows these keys. Knows no score, and no question that is put in several rounds (MMBench's).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from encoders.errors import DataError
+from training_data.example import Example
+from training_data.readers.folder import PICTURES
+from training_data.readers.llava import Given
+from training_data.readers.mme import asked
+
+_NAMED = 3  # ids named in a message
+
+
+def pair(examples: Sequence[Example], answers: Iterable[Given]) -> Iterator[tuple[Example, Given]]:
+    """Each answer with its question, in the order of the answers.
+
+    A picture's question asked twice takes its answers in the order of the data.
+
+    Raises:
+        DataError: an answer to no question, to one of several, or to one that has been answered. By file and line.
+    """
+    known = {example.id: [example] for example in examples}
+    also: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        for name in _names(example):
+            also[name].append(example)
+    taken: dict[str, Given] = {}
+    for given in answers:
+        named = f"{given.id} {given.prompt or ''}".strip()
+        meant = known.get(given.id) or _meant(given, known, also)
+        if not meant:
+            split = examples[0].meta.get("split") if examples else None
+            given.row.refuse(
+                f"every answer must belong to a question{f' of the split {split!r}' if split else ''}",
+                named,
+                "leave it out, or name the split it belongs to" if split else "check data folder and split",
+            )
+        free = next((example for example in meant if example.id not in taken), None)
+        if free is None:
+            place = taken[meant[-1].id].row.place
+            given.row.refuse(f"a question may be answered once (also in {place})", named, "keep one of the answers")
+        taken[free.id] = given
+        yield free, given
+
+
+def none_left(examples: Sequence[Example], answered: Collection[str], file: str) -> None:
+    """See to it that no question is without an answer.
+
+    Raises:
+        DataError: an id that is not among `answered`, in `file`.
+    """
+    if lost := [example.id for example in examples if example.id not in answered]:
+        raise DataError(
+            f"{file}: every question must have an answer, was: {len(lost):,} of {len(examples):,} without, such as "
+            f"{', '.join(lost[:_NAMED])}; answer them, or check the split"
+        )
+
+
+def _names(example: Example) -> list[str]:
+    """What answers may call a question beside its id: picture and words, and the number within a category."""
+    number = str(example.meta.get("question_id"))
+    names = [f"{_picture(example.group)} {asked(example.question)}"]
+    return [*names, number] if example.id.endswith(f"/{number}") else names
+
+
+def _meant(given: Given, known: Mapping[str, list[Example]], also: Mapping[str, list[Example]]) -> list[Example]:
+    prompted = also.get(f"{_picture(given.id)} {asked(given.prompt or '')}", [])
+    if (category := given.row.fields.get("category")) is not None:
+        return known.get(f"{category}/{given.id}", prompted)
+    numbered = also.get(given.id, [])
+    if len(numbered) > 1:
+        given.row.refuse(
+            "ids start anew in every label file, so answers need a category or POPE's question file",
+            given.id,
+            "add llava_pope_test.jsonl to the data folder",
+        )
+    return numbered or prompted
+
+
+def _picture(name: str) -> str:
+    """A picture's name without ending and without the folders between subtask and file."""
+    path = PurePosixPath(name)
+    stem = path.stem if path.suffix.lower() in PICTURES else path.name
+    return "/".join([*path.parts[:-1][:1], stem])
