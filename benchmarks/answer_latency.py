@@ -66,7 +66,7 @@ def main() -> None:
         for image, question in work[:10] + work:
             model.seconds = picture.seconds = 0.0
             started = time.perf_counter()
-            answer(image, question, backbone=name)
+            answer(image, question, m=backbone.ladder[-1], backbone=name)
             whole = time.perf_counter() - started
             rows.append([whole, picture.seconds, model.seconds, whole - picture.seconds - model.seconds])
         medians = [statistics.median(column) * 1000 for column in zip(*rows[10:], strict=True)]

@@ -6,6 +6,7 @@ Joins a backbone with what chooses m. Knows neither how m is spent nor how pictu
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -90,7 +91,7 @@ def answer(
     encoded, fresh = encoded_by(model, image)
     given = m is not None
     decision = Decision(cast(int, m), "m was given", str(m)) if given else rule.decide(model, encoded, [q], limit)[0]
-    _check_cap(model, encoded, decision, limit)
+    check_cap(model, encoded, [decision], limit)
     [generation] = model.generate(encoded, [q], decision.m)
     return answered(model, generation, decision, fresh, (time.perf_counter() - started) * 1000)
 
@@ -142,11 +143,12 @@ def encoded_by(model: NestedBackbone, image: Any) -> tuple[Any, bool]:
     return model.encode([image]), True
 
 
-def _check_cap(model: NestedBackbone, encoded: Any, decision: Decision, limit: Budget | None) -> None:
-    """A cap holds whatever rule decided."""
+def check_cap(model: NestedBackbone, encoded: Any, decisions: Sequence[Decision], limit: Budget | None) -> None:
+    """A cap holds whatever rule decided; one decision per encoded picture."""
     if limit is None or limit.cap is None or limit.unit != "tokens":
         return
-    if (spent := model.visual_tokens(encoded, decision.m)[0]) > limit.cap:
-        raise BudgetError(
-            f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})"
-        )
+    for row, decision in enumerate(decisions):
+        if (spent := model.visual_tokens(encoded, decision.m)[row]) > limit.cap:
+            raise BudgetError(
+                f"a router must keep within the cap of {limit.cap} visual tokens, was: {spent} (m={decision.m})"
+            )

@@ -7,7 +7,7 @@ how an m is chosen nor how it is spent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from encoders.errors import BudgetError, DataError, MatryoshkaError
 from encoders.prompts import check_question
-from router.answering import Answer, answered, loaded, rule_for
+from router.answering import Answer, answered, check_cap, loaded, rule_for
 from router.budget import Budget
 from router.decision import Decision, Rule
 from training_data.example import Example
 
 if TYPE_CHECKING:
     from encoders.backbone import NestedBackbone
-
-_WAVE = 8  # batches that are decided before they are answered, where questions do not share a budget
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,15 @@ def answer_batch(
     patches are held in memory until then. Every other budget is decided question by question, as `answer` does.
 
     Args:
-        examples: Examples, or pairs of a picture (as `answer` takes it) and a question.
+        examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question.
         budget: as `answer` takes it; a mean holds over all the questions.
         backbone: as `answer` takes it.
         router: as `answer` takes it.
         batch_size: questions that go through the model at once.
 
     Raises:
-        BudgetError: the budget cannot be met. BackboneError: the router was fitted for another backbone.
+        BudgetError: the budget cannot be met by any question of a batch; one that alone cannot meet its cap is a bad
+            row. BackboneError: the router was fitted for another backbone.
         DataError: a row is neither an Example nor a pair, or batch_size is not positive.
     """
     if batch_size < 1:
@@ -76,30 +75,33 @@ def _answers(
     batch_size: int,
     shared: bool,
 ) -> Iterator[Answer | Unanswered]:
-    while wave := list(examples if shared else islice(examples, _WAVE * batch_size)):
+    while wave := list(examples if shared else islice(examples, batch_size)):
         results: dict[int, Answer | Unanswered] = {}
         places: list[list[int]] = []
         parts: list[tuple[Any, list[str]]] = []
         for start in range(0, len(wave), batch_size):
-            rows, encoded = _encoded(model, wave, range(start, min(start + batch_size, len(wave))), results)
+            rows, encoded = _encoded(model, wave, range(start, min(start + batch_size, len(wave))), results, shared)
             if rows:
                 places.append(rows)
                 parts.append((encoded, [wave[row].question for row in rows]))
         if parts:
             ids = [wave[row].id for part in places for row in part]
             decisions = _decisions(rule, model, parts, limit, ids, shared)
-            results |= _answered(model, places, parts, decisions, ids)
+            results |= _answered(model, places, parts, decisions, ids, limit)
         yield from (results[row] for row in range(len(wave)))
 
 
 def _encoded(
-    model: NestedBackbone, wave: Sequence[Example], rows: Iterable[int], results: dict[int, Answer | Unanswered]
+    model: Any, wave: Sequence[Example], rows: Iterable[int], results: dict[int, Answer | Unanswered], shared: bool
 ) -> tuple[list[int], Any]:
     """(the rows whose pictures could be read, these encoded); the others are entered into the results."""
     good, pictures = [], []
     for row in rows:
         try:
-            check_question(wave[row].question)
+            question = check_question(wave[row].question)
+            if shared:  # what fits at no m will not be answered, and must not fund the others
+                text = len(model.prefix_ids) + len(model.suffix_ids(question))
+                model.check_length(text + model.ladder[0] + model.decoding(None).max_new_tokens)
             pictures.append(_opened(wave[row]))
             good.append(row)
         except MatryoshkaError as error:
@@ -120,29 +122,52 @@ def _decisions(
     limit: Budget | None,
     ids: Sequence[str],
     shared: bool,
-) -> list[Decision]:
+) -> list[Decision | BudgetError]:
     if shared:
         return list(rule.decide_together(model, parts, limit, ids))
-    return [decision for encoded, questions in parts for decision in rule.decide(model, encoded, questions, limit)]
+    return [decision for encoded, questions in parts for decision in _each(rule, model, encoded, questions, limit)]
+
+
+def _each(
+    rule: Any, model: NestedBackbone, encoded: Any, questions: Sequence[str], limit: Budget | None
+) -> list[Decision | BudgetError]:
+    """A decision per question, or why it alone can have none; the error itself where none has one."""
+    try:
+        return list(rule.decide(model, encoded, questions, limit))
+    except BudgetError:
+        found: list[Decision | BudgetError] = []
+        for row, question in enumerate(questions):
+            try:
+                found += rule.decide(model, encoded.select([row]), [question], limit)
+            except BudgetError as error:
+                found.append(error)
+        if not any(isinstance(one, Decision) for one in found):
+            raise
+        return found
 
 
 def _answered(
     model: NestedBackbone,
     places: Sequence[list[int]],
     parts: Sequence[tuple[Any, list[str]]],
-    decisions: Sequence[Decision],
+    decisions: Sequence[Decision | BudgetError],
     ids: Sequence[str],
+    limit: Budget | None,
 ) -> dict[int, Answer | Unanswered]:
     """Answers by row: the questions of a part that have the same m go through the model together."""
     results: dict[int, Answer | Unanswered] = {}
     waiting = iter(zip(decisions, ids, strict=True))
     for rows, (encoded, questions) in zip(places, parts, strict=True):
-        own = [next(waiting) for _ in rows]
+        own: dict[int, tuple[Decision, str]] = {}
         groups: dict[int, list[int]] = {}
-        for k, (decision, _) in enumerate(own):
+        for k, (decision, name) in enumerate(islice(waiting, len(rows))):
+            if isinstance(decision, BudgetError):
+                results[rows[k]] = Unanswered(name, str(decision))
+                continue
+            own[k] = decision, name
             groups.setdefault(decision.m, []).append(k)
         for members in groups.values():
-            told = _group(model, encoded, questions, members, own)
+            told = _group(model, encoded, questions, members, own, limit)
             results |= {rows[k]: answer for k, answer in zip(members, told, strict=True)}
     return results
 
@@ -152,18 +177,19 @@ def _group(
     encoded: Any,
     questions: Sequence[str],
     members: list[int],
-    own: Sequence[tuple[Decision, str]],
+    own: Mapping[int, tuple[Decision, str]],
+    limit: Budget | None,
 ) -> list[Answer | Unanswered]:
     """Answers of one group; where one of its questions cannot be asked, each is asked alone."""
     started = time.perf_counter()
+    chosen, decisions = encoded.select(members), [own[k][0] for k in members]
     try:
-        generations = model.generate(
-            encoded.select(members), [questions[k] for k in members], [own[k][0].m for k in members]
-        )
+        check_cap(model, chosen, decisions, limit)
+        generations = model.generate(chosen, [questions[k] for k in members], [decision.m for decision in decisions])
     except MatryoshkaError as error:
         if len(members) == 1:
             return [Unanswered(own[members[0]][1], str(error))]
-        return [told for k in members for told in _group(model, encoded, questions, [k], own)]
+        return [told for k in members for told in _group(model, encoded, questions, [k], own, limit)]
     ms = (time.perf_counter() - started) * 1000 / len(members)
     return [
         answered(model, generation, own[k][0], True, ms) for k, generation in zip(members, generations, strict=True)

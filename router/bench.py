@@ -52,6 +52,7 @@ class Bench:
 
     Args:
         test, calibration: rows; only the second decide anything.
+        known: rows whose means are what a data set's name says.
         prices: (p,) descending.
         full: number of the best constant arm on training data.
         routing_cost: of every routed answer.
@@ -67,6 +68,7 @@ class Bench:
         self,
         test: Routed,
         calibration: Routed,
+        known: Routed,
         prices: np.ndarray,
         full: int,
         routing_cost: float,
@@ -75,7 +77,7 @@ class Bench:
         self.full = full
         self.choice = test.choice(prices)
         self.keeping = _keeping(calibration, prices, full, routing_cost, shares)
-        known_score, known_cost = known_means(calibration, test.dataset)
+        known_score, known_cost = known_means(known, test.dataset)
         self._oracle = _Path(slope_merge(test.score, test.cost), test)
         self._identity = _Path(slope_merge(known_score, known_cost), test)
         order = np.argsort(test.cost.mean(axis=0), kind="stable")
@@ -155,19 +157,19 @@ class _Path:
         return Curve.through(*points)
 
 
-def known_means(calibration: Routed, dataset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a data set's name says of scores and costs: its calibration means, each (n, k) for rows `dataset` (n,).
+def known_means(known: Routed, dataset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a data set's name says of scores and costs: the means of its known rows, (n, k) for rows `dataset` (n,).
 
-    A data set that calibration rows lack is given the mean of them all.
+    A data set that is not among them is given the mean of them all.
     """
-    names, member, sizes = np.unique(calibration.dataset, return_inverse=True, return_counts=True)
+    names, member, sizes = np.unique(known.dataset, return_inverse=True, return_counts=True)
     place = np.minimum(np.searchsorted(names, dataset), names.size - 1)
     place = np.where(names[place] == dataset, place, names.size)  # one beyond: unseen
     means = (
         np.vstack([group_sums(values, member, names.size) / sizes[:, None], values.mean(axis=0)])
-        for values in (calibration.score, calibration.cost)
+        for values in (known.score, known.cost)
     )
-    score, cost = (known[place] for known in means)
+    score, cost = (table[place] for table in means)
     return score, cost
 
 

@@ -33,6 +33,7 @@ class Calibration:
         typical: (k,) mean cost of each arm on the rows the router was fitted on: what a choice is charged, since the
             length of an answer is not known before it is given.
         full: number of the best constant arm on the rows the router was fitted on.
+        sources: (s,) str, sorted, the data sets of all training rows; source_score, source_cost: (s, k), their means.
     """
 
     curve: np.ndarray
@@ -42,15 +43,23 @@ class Calibration:
     dataset: np.ndarray
     typical: np.ndarray
     full: int
+    sources: np.ndarray
+    source_score: np.ndarray
+    source_cost: np.ndarray
 
     def __post_init__(self) -> None:
         arms = self.routed().score.shape[1]
         if self.typical.shape != (arms,) or not (self.typical > 0).all() or not 0 <= self.full < arms:
             raise DataError(f"calibration needs a positive typical cost per arm ({arms}), was: {self.typical}")
+        self.known()  # refuses tables of another shape
 
     def routed(self) -> Routed:
         """These rows as an evaluation takes them."""
         return Routed(self.curve, self.score, self.cost, self.group, self.dataset, self.typical)
+
+    def known(self) -> Routed:
+        """One row per data set of the training rows, for what its name alone says."""
+        return Routed(self.source_score, self.source_score, self.source_cost, self.sources, self.sources)
 
     @property
     def prices(self) -> np.ndarray:
@@ -100,26 +109,27 @@ class Calibration:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything but the data sets' names as named arrays of numbers: `dataset` holds their numbers."""
-        plain = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        return plain | {
-            "group": plain["group"].astype(np.int64),
-            "dataset": np.unique(self.dataset, return_inverse=True)[1],
-        }
+        """Everything but the data sets' names as named arrays of numbers: `dataset` holds places in `sources`."""
+        plain = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self) if field.name != "sources"}
+        numbers = {"group": self.group.astype(np.int64), "dataset": np.searchsorted(self.sources, self.dataset)}
+        return plain | numbers
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], datasets: Sequence[str]) -> Calibration:
-        """Calibration from `arrays()` and the sorted names of its data sets.
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], sources: Sequence[str]) -> Calibration:
+        """Calibration from `arrays()` and the names of the data sets.
 
         Raises:
             DataError: an array is missing, or breaks its rule.
         """
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != "sources"]
         if missing := [name for name in names if name not in arrays]:
             raise DataError(f"calibration is stored as the arrays {names}, missing: {missing}")
         values: dict[str, Any] = {name: arrays[name] for name in names}
+        if (full := values["full"]).size != 1 or full.dtype.kind not in "iu":
+            raise DataError(f"calibration needs the number of full, was: {full.dtype} of shape {full.shape}")
         dataset = values["dataset"]
-        if dataset.dtype.kind not in "iu" or ((dataset < 0) | (dataset >= len(datasets))).any():
-            raise DataError(f"calibration rows must name one of {len(datasets)} data sets, was: otherwise")
-        values |= {"group": values["group"].astype(np.str_), "dataset": np.array(datasets)[dataset]}
-        return cls(**values | {"full": int(values["full"].item())})
+        if dataset.dtype.kind not in "iu" or ((dataset < 0) | (dataset >= len(sources))).any():
+            raise DataError(f"calibration rows must name one of {len(sources)} data sets, was: otherwise")
+        named = np.array([str(name) for name in sources])
+        values |= {"group": values["group"].astype(np.str_), "dataset": named[dataset], "sources": named}
+        return cls(**values | {"full": int(full.item())})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from router.columns import group_of
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 def card(router: Router) -> str:
     """The README.md of a router folder."""
     facts, name = router.facts, "a table" if router.backbone is None else router.backbone[0]
+    libraries, scores = (facts[part] if isinstance(facts.get(part), dict) else {} for part in ("libraries", "score"))
     groups: dict[str, int] = {}
     for column in router.columns.names:
         groups[group_of(column)] = groups.get(group_of(column), 0) + 1
@@ -26,18 +28,24 @@ def card(router: Router) -> str:
     if router.backbone is not None:
         lines.append(f"- backbone: {router.backbone[0]}, fingerprint {router.backbone[1]}")
     lines += [
-        f"- fitted on {facts.get('fitted_rows', 0):,} questions, prices fixed on {facts.get('calibration_rows', 0):,} "
-        f"others; {facts.get('pictures', 0):,} pictures in all; data {str(facts.get('data', ''))[:16]}",
+        f"- fitted on {_count(facts, 'fitted_rows')} questions, prices fixed on {_count(facts, 'calibration_rows')} "
+        f"others; {_count(facts, 'pictures')} pictures in all; data {str(facts.get('data', ''))[:16]}",
         f"- head {facts.get('head', '')}, seed {facts.get('seed', '')}",
         "- columns: " + ", ".join(f"{group} {count}" for group, count in groups.items()),
         f"- operating point (no budget): price {router.operating_price:.6g} of score per {router.unit}",
         f"- full, the best constant arm: {router.arms[router.calibration.full]}",
-        "- libraries: " + ", ".join(f"{library} {version}" for library, version in facts.get("libraries", {}).items()),
+        "- libraries: " + ", ".join(f"{library} {version}" for library, version in libraries.items()),
         "",
         "| arm | mean score where it was fitted | mean cost |",
         "|---|---|---|",
     ]
-    scores = facts.get("score", {})
     for arm, cost in zip(router.arms, router.calibration.typical.tolist(), strict=True):
-        lines.append(f"| {arm} | {scores.get(arm, float('nan')):.3f} | {cost:.4g} |")
+        score = scores.get(arm)
+        lines.append(f"| {arm} | {f'{score:.3f}' if isinstance(score, float) else 'unknown'} | {cost:.4g} |")
     return "\n".join(lines) + "\n"
+
+
+def _count(facts: Mapping[str, Any], name: str) -> str:
+    """A fact that counts; a loaded folder's facts are whatever somebody wrote there."""
+    count = facts.get(name)
+    return f"{count:,}" if isinstance(count, int) else "unknown"

@@ -42,6 +42,12 @@ class Columns:
     scores: QuestionScores | None
     arms: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if self.scores is not None and len(self.scores.intercept) != len(self.arms):
+            raise DataError(
+                f"the text's readings must speak of {len(self.arms)} arms, was: {len(self.scores.intercept)}"
+            )
+
     @property
     def names(self) -> tuple[str, ...]:
         """Every column's name, in order."""
@@ -57,26 +63,28 @@ class Columns:
             names: of the features.
 
         Raises:
-            DataError: a feature it was fitted on is missing.
+            DataError: a feature it was fitted on is missing, or there are not as many rows as questions.
         """
         return self._joined(questions, visual, names, None if self.scores is None else self.scores(questions))
 
     def _joined(
         self, questions: Sequence[str], visual: np.ndarray | None, names: Sequence[str], readings: np.ndarray | None
     ) -> np.ndarray:
-        parts = [] if not self.visual else [self._looked_up(visual, names)]
+        parts = [] if not self.visual else [self._looked_up(visual, names, len(questions))]
         if self.words:
             parts.append(question.word_features(questions))
         if readings is not None:
             parts.append(readings.astype(np.float32))
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
-    def _looked_up(self, visual: np.ndarray | None, names: Sequence[str]) -> np.ndarray:
+    def _looked_up(self, visual: np.ndarray | None, names: Sequence[str], rows: int) -> np.ndarray:
         place = {name: column for column, name in enumerate(names)}
         missing = [name for name in self.visual if name not in place]
         if visual is None or missing:
             what = "no visual features" if visual is None else f"without {', '.join(missing[:3])}"
             raise DataError(f"this router reads {len(self.visual)} visual features, was: {what}; sweep with pictures")
+        if len(visual) != rows:
+            raise DataError(f"each of {rows:,} questions needs its row of visual features, was: {len(visual):,} rows")
         return visual if tuple(names) == self.visual else visual[:, [place[name] for name in self.visual]]
 
     @classmethod

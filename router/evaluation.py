@@ -1,8 +1,9 @@
 """Honest evaluation: a router's predicted curves on test pictures, against every null that needs no fitting.
 
-Every policy is fixed before a test score is read: prices, the prices of the savings and the arm of every data set come
-from calibration rows. Only the hull of the constants and the oracle, what the router is held against, look at test
-scores. Knows arrays; fits nothing, so nulls that must be fitted are evaluated like routers, curve by curve.
+Every policy is fixed before a test score is read: prices and the prices of the savings come from calibration rows, the
+arm of every data set from training rows. Only the hull of the constants and the oracle, what the router is held
+against, look at test scores. Knows arrays; fits nothing, so nulls that must be fitted are evaluated like routers, curve
+by curve.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def evaluate(
     *,
     arms: Sequence[str],
     full: int,
+    known: Routed | None = None,
     prices: np.ndarray | None = None,
     routing_cost: float = 0.0,
     at: Sequence[float] = (),
@@ -54,6 +56,7 @@ def evaluate(
         calibration: rows of other pictures, unseen by the fit too.
         arms: k names.
         full: number of the best constant arm on training data.
+        known: training rows, whose means are what a data set's name says; None for the calibration rows.
         prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
         routing_cost: in the table's unit, added to every routed answer's cost and to no constant's.
         at: costs at which to read R.
@@ -69,7 +72,8 @@ def evaluate(
     _check(test, calibration, arms, full, routing_cost, at)
     asked = price_grid(calibration) if prices is None else np.unique(price_array(prices))[::-1]
     rows, replicated = _parted(test, replicate, id)
-    bench = Bench(rows, calibration, asked, full, routing_cost, SHARES)
+    named = calibration if known is None else known
+    bench = Bench(rows, calibration, named, asked, full, routing_cost, SHARES)
     means, seen = _even(bench)
     drawn = Resamples(rows.group, resamples, seed)
     found = _intervals(bench, drawn)
@@ -77,7 +81,7 @@ def evaluate(
     fair, fair_gap = None, math.nan
     if replicated is not None:
         all_rows, fair = replicated
-        again = _even(Bench(all_rows, calibration, asked, full, routing_cost, SHARES))[1]
+        again = _even(Bench(all_rows, calibration, named, asked, full, routing_cost, SHARES))[1]
         fair_gap = against(again.router, again.fixed, fair)
     count = _choices(bench, len(arms))
     full_cost = means.policy(None, full)[0]

@@ -16,6 +16,7 @@ from router.calibration import FEWEST, Calibration
 from router.columns import VISUAL, Columns
 from router.predictor import ComplexityPredictor, Head, folds_of
 from router.routing import _SPLIT, CALIBRATED, Router
+from training_data.curves import group_sums
 from training_data.outcomes import Outcomes
 
 FOLDS = 4
@@ -54,6 +55,7 @@ def fit(outcomes: Outcomes, head: Head, groups: Sequence[str], routing_cost: flo
         held.dataset,
         own.cost.mean(axis=0),
         best_constant(own),
+        *_sources(rows),
     )
     looks = visual is not None and any(group in groups for group in VISUAL) and columns.visual
     return Router(
@@ -97,6 +99,13 @@ def soft_target(outcomes: Outcomes) -> np.ndarray:
     ]
     mixed: np.ndarray = (outcomes.score + np.stack(chances, axis=1)) / 2
     return mixed
+
+
+def _sources(rows: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(names, mean scores, mean costs) of the data sets."""
+    names, member, sizes = np.unique(rows.dataset, return_inverse=True, return_counts=True)
+    score, cost = (group_sums(values, member, len(names)) / sizes[:, None] for values in (rows.score, rows.cost))
+    return names, score, cost
 
 
 def _facts(

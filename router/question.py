@@ -38,7 +38,7 @@ _YES_NO = frozenset(
     "is are was were do does did has have had can could will would should isn't aren't doesn't don't".split()
 )
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[?]", re.UNICODE)
-_OPTION = re.compile(r"(?m)^\s*\(?[A-Z][.):]\s")
+_OPTION = re.compile(r"(?m)^[^\S\n]*\(?[A-Z][.):]\s")  # not \s*: from each of many empty lines it would read all
 _MOST = 400  # characters that are read; what comes behind them is prompt or noise
 _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the ridge; the out-of-fold error chooses
 _FEWEST = 3  # rows an n-gram must occur in
@@ -92,6 +92,8 @@ class QuestionScores:
         self.idf, self.weights, self.intercept, self.logits, self.bias, self.means = (
             np.asarray(arrays[name], np.float64) for name in self.ARRAYS
         )
+        if self.means.ndim != 2:
+            raise DataError(f"question scores need means by data set and arm, was: shape {self.means.shape}")
         grams, arms, sources = len(self.vocabulary), *self.means.shape[::-1]
         wanted = ((grams,), (grams, arms), (arms,), (grams, sources), (sources,), (sources, arms))
         for name, shape in zip(self.ARRAYS, wanted, strict=True):
@@ -107,7 +109,8 @@ class QuestionScores:
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Both readings side by side: (n, 2 k) float64."""
-        return np.array([self._one(question) for question in questions]).reshape(len(questions), -1)
+        rows = [self._one(question) for question in questions]
+        return np.array(rows).reshape(len(rows), 2 * len(self.intercept))
 
     def _one(self, question: str) -> np.ndarray:
         counts: dict[int, float] = {}
@@ -135,12 +138,8 @@ class QuestionScores:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(analyzer=grams, min_df=min(_FEWEST, len(questions)), sublinear_tf=True)
-        try:
-            matrix = vectorizer.fit_transform(questions)
-            vocabulary = {gram: int(column) for gram, column in vectorizer.vocabulary_.items()}
-            idf = vectorizer.idf_
-        except ValueError:  # no n-gram occurs often enough: every question is one of a kind
-            matrix, vocabulary, idf = np.zeros((len(questions), 0)), {}, np.zeros(0)
+        matrix = vectorizer.fit_transform(questions)  # never without columns: every question has a start and an end
+        vocabulary = {gram: int(column) for gram, column in vectorizer.vocabulary_.items()}
         names, source = np.unique(dataset, return_inverse=True)
         tried = [_out_of_fold(matrix, y, fold, strength) for strength in _STRENGTHS]
         best = int(np.argmin([((guess - y) ** 2).sum() for guess in tried]))
@@ -151,7 +150,7 @@ class QuestionScores:
             means = _means(y[inside], source[inside], len(names))
             expected[outside] = _softmax(matrix[outside] @ logits + bias) @ means
         parts = (*_ridge(matrix, y, _STRENGTHS[best]), *_logistic(matrix, source, len(names)))
-        arrays = dict(zip(cls.ARRAYS, (idf, *parts, _means(y, source, len(names))), strict=True))
+        arrays = dict(zip(cls.ARRAYS, (vectorizer.idf_, *parts, _means(y, source, len(names))), strict=True))
         return cls(vocabulary, arrays), np.concatenate([tried[best], expected], axis=1)
 
 
@@ -174,8 +173,6 @@ def _ridge(matrix: Any, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.
     """(weights (v, k), intercept (k,))."""
     from sklearn.linear_model import Ridge
 
-    if not matrix.shape[1]:
-        return np.zeros((0, y.shape[1])), y.mean(axis=0)
     fitted = Ridge(strength).fit(matrix, y)
     return fitted.coef_.reshape(y.shape[1], -1).T, np.atleast_1d(fitted.intercept_)
 
@@ -187,7 +184,7 @@ def _logistic(matrix: Any, source: np.ndarray, count: int) -> tuple[np.ndarray, 
     there, counts = np.unique(source, return_counts=True)
     logits, bias = np.zeros((matrix.shape[1], count)), np.full(count, -30.0)
     bias[there] = np.log(counts / counts.sum())
-    if len(there) > 1 and matrix.shape[1]:
+    if len(there) > 1:
         fitted = LogisticRegression(C=_LOGISTIC, max_iter=300).fit(matrix, source)
         if len(there) == 2:  # scikit-learn tells two classes apart by one logit
             logits[:, there[1]], bias[there] = fitted.coef_[0], [0.0, fitted.intercept_[0]]

@@ -126,6 +126,7 @@ class Router:
             self.calibration.routed(),
             arms=self.arms,
             full=self.calibration.full,
+            known=self.calibration.known(),
             routing_cost=self.routing_cost,
             at=at,
             unit=self.unit,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,44 @@ from router.routing import Router
 
 FORMAT = 1
 _CONFIG = "config.json"
+_READOUT = "readout.safetensors"
+_FILES = (_READOUT, "calibration.safetensors", "question.safetensors", "vocabulary.json", "README.md")
 _LARGEST = 2**30  # bytes of one file; a router has a few million
+
+
+def _names(value: Any, count: int | None = None) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value) and count in (None, len(value))
+
+
+def _rising(value: Any) -> bool:
+    whole = isinstance(value, list) and all(type(m) is int and 0 < m < 2**31 for m in value)
+    return whole and value == sorted(set(value))
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "arms": ("two or more different names", lambda v: _names(v) and 2 <= len(v) == len(set(v))),
+    "m": ("rising whole numbers of at least 1, or null", lambda v: v is None or _rising(v)),
+    "unit": ("a name", lambda v: isinstance(v, str)),
+    "backbone": ("a name and a fingerprint, or null", lambda v: v is None or _names(v, 2)),
+    "features": (
+        "a version and names, or null",
+        lambda v: v is None or (isinstance(v, list) and len(v) == 2 and type(v[0]) is int and _names(v[1])),
+    ),
+    "columns": (
+        "names of visual features, and whether words and text are read",
+        lambda v: _names(v["visual"]) and isinstance(v["words"], bool) and isinstance(v["text"], bool),
+    ),
+    "datasets": ("names", _names),
+    "routing_cost": (
+        "a finite number",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+    ),
+    "facts": ("an object", lambda v: isinstance(v, dict)),
+    "files": (
+        f"sha256 by file, of {', '.join(_FILES)}",
+        lambda v: set(v) <= set(_FILES) and all(isinstance(digest, str) for digest in v.values()),
+    ),
+}
 
 
 def save(router: Router, folder: Path) -> Path:
@@ -37,12 +76,12 @@ def save(router: Router, folder: Path) -> Path:
     Raises:
         DataError: something stands there already that is no router.
     """
-    if folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    known = (folder / _READOUT).is_file()  # config.json alone marks no router: model folders have one too
+    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
-    folder.mkdir(parents=True, exist_ok=True)
     columns, calibration = router.columns, router.calibration
     files = {
-        "readout.safetensors": arrays_as_bytes(_plain(router.readout.arrays())),
+        _READOUT: arrays_as_bytes(_plain(router.readout.arrays())),
         "calibration.safetensors": arrays_as_bytes(_plain(calibration.arrays())),
         "README.md": card(router).encode(),
     }
@@ -57,14 +96,18 @@ def save(router: Router, folder: Path) -> Path:
         "backbone": router.backbone,
         "features": router.features,
         "columns": {"visual": columns.visual, "words": columns.words, "text": columns.scores is not None},
-        "datasets": np.unique(calibration.dataset).tolist(),
-        "routing_cost": router.routing_cost,
+        "datasets": calibration.sources.tolist(),
+        "routing_cost": float(router.routing_cost),
         "facts": router.facts,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    written = json.dumps(config, indent=1) + "\n"  # what cannot be told is known before anything is overwritten
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (folder / _CONFIG).write_text(written, encoding="utf-8")
+    for name in set(_FILES) - set(files):  # an earlier router may have read more
+        (folder / name).unlink(missing_ok=True)
     return folder
 
 
@@ -78,47 +121,62 @@ def load(folder: Path) -> Router:
         raise DataError(
             f"a router is a folder with a {_CONFIG}, was: {folder.name!r}; `matryoshka-router fit` makes one"
         )
-    try:
-        config = json.loads(_bytes(folder / _CONFIG))
-    except ValueError as error:
-        raise DataError(f"a router's {_CONFIG} must be JSON, was: {error} in {folder.name!r}; save it again") from error
+    config = _parsed(_bytes(folder / _CONFIG), _CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise DataError(f"a router folder of format {FORMAT} is read, was: format {found!r}; fit it again")
+    _check(config)
     try:
         return _built(folder, config)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"a router folder must be as it was saved, was: {folder.name!r} ({error!r})") from error
 
 
+def _check(config: Mapping[str, Any]) -> None:
+    """Refuse a config.json that is not as `save` writes it, whoever wrote it."""
+    for name, (rule, holds) in _RULES.items():
+        try:
+            fine = name in config and holds(config[name])
+        except (KeyError, TypeError, AttributeError, OverflowError):
+            fine = False
+        if not fine:
+            found = reprlib.repr(config[name]) if name in config else "nothing"
+            raise DataError(f"a router's {_CONFIG} must give {name} as {rule}, was: {found}; save the router again")
+
+
 def _built(folder: Path, config: Mapping[str, Any]) -> Router:
-    files = {name: _verified(folder, name, digest) for name, digest in dict(config["files"]).items()}
+    files = {name: _verified(folder, name, digest) for name, digest in config["files"].items()}
     scores = None
     if config["columns"]["text"]:
-        vocabulary = json.loads(files["vocabulary.json"])
+        vocabulary = _parsed(_held(files, "vocabulary.json"), "vocabulary.json")
         scores = QuestionScores(vocabulary, _arrays(files, "question.safetensors"))
-    arms = tuple(str(arm) for arm in config["arms"])
-    columns = Columns(tuple(config["columns"]["visual"]), bool(config["columns"]["words"]), scores, arms)
-    readout = Readout.from_arrays(_arrays(files, "readout.safetensors"))
-    if readout.forest.columns != len(columns.names) or readout.forest.outputs != len(arms):
+    arms, m = tuple(config["arms"]), config["m"]
+    columns = Columns(tuple(config["columns"]["visual"]), config["columns"]["words"], scores, arms)
+    stored = _arrays(files, _READOUT)
+    readout = Readout.from_arrays(stored)
+    _none_left(_READOUT, stored, readout.arrays())
+    if readout.forest.columns != len(columns.names):
         raise DataError(
-            f"a router's forest must read its {len(columns.names)} columns and predict its {len(arms)} arms, was: "
-            f"{readout.forest.columns} and {readout.forest.outputs}"
+            f"a router's forest must read its {len(columns.names)} columns, was: {readout.forest.columns}"
         )
+    calibration = Calibration.from_arrays(_arrays(files, "calibration.safetensors"), config["datasets"])
+    counts = readout.forest.outputs, len(calibration.typical), len(arms if m is None else m)
+    if set(counts) != {len(arms)}:
+        raise DataError(f"a router's forest, calibration and m must speak of its {len(arms)} arms, was: {counts}")
     features, backbone = config["features"], config["backbone"]
     return Router(
         arms,
-        None if config["m"] is None else np.array(config["m"], np.int64),
-        str(config["unit"]),
-        None if backbone is None else (str(backbone[0]), str(backbone[1])),
-        None if features is None else (int(features[0]), tuple(features[1])),
+        None if m is None else np.array(m, np.int64),
+        config["unit"],
+        None if backbone is None else (backbone[0], backbone[1]),
+        None if features is None else (features[0], tuple(features[1])),
         columns,
         readout,
-        Calibration.from_arrays(_arrays(files, "calibration.safetensors"), config["datasets"]),
+        calibration,
         float(config["routing_cost"]),
-        dict(config["facts"]),
+        config["facts"],
     )
 
 
@@ -128,17 +186,36 @@ def _plain(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, np.ndarray]:
-    if name not in files:
-        raise DataError(f"a router folder must hold {name}, missing: it; save it again")
     try:
-        return parse_arrays(files[name])
-    except SafetensorError as error:
+        arrays: dict[str, np.ndarray] = parse_arrays(_held(files, name))
+    except (SafetensorError, KeyError) as error:  # a KeyError is a kind of number that NumPy has not
         raise DataError(f"{name} must be whole, was: {error}; save the router again") from error
+    for part, array in arrays.items():
+        if array.dtype.kind not in "iuf" or np.isnan(array).any():
+            raise DataError(f"{name} must hold real numbers, was: {array.dtype} or NaN in {part!r}")
+    return arrays
+
+
+def _none_left(name: str, stored: Iterable[str], read: Iterable[str]) -> None:
+    """Refuse arrays that nobody reads: one of a pair is missing, and what is left would decide otherwise."""
+    if left := sorted(set(stored) - set(read)):
+        raise DataError(f"{name} must hold what a router reads, was: {reprlib.repr(left)} besides")
+
+
+def _parsed(content: bytes, name: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} must be JSON, was: {error}; save the router again") from error
+
+
+def _held(files: Mapping[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise DataError(f"a router's {_CONFIG} must name {name}, was: without it; save the router again")
+    return files[name]
 
 
 def _verified(folder: Path, name: str, digest: str) -> bytes:
-    if Path(name).name != name:
-        raise DataError(f"a router's files lie in its folder, was: {name!r}")
     path = folder / name
     if not path.is_file():
         raise DataError(f"a router folder must hold {name}, missing: it in {folder.name!r}; save it again")

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoders.errors import DataError
+
 if TYPE_CHECKING:
     from router.routing import Router
 
@@ -18,12 +20,19 @@ _lock = threading.Lock()
 
 
 def shelved(folder: str | Path) -> Router:
-    """The router of a folder, read once per process and again when it was saved anew."""
+    """The router of a folder, read once per process and again when it was saved anew.
+
+    Raises:
+        DataError: as `Router.load`; or nothing can be called so.
+    """
     from router.routing import Router
 
-    path = Path(folder).resolve()
-    config = path / "config.json"
-    key = path, config.stat().st_mtime_ns if config.is_file() else 0
+    try:
+        path = Path(folder).resolve()
+        config = path / "config.json"
+        key = path, config.stat().st_mtime_ns if config.is_file() else 0
+    except (OSError, ValueError) as error:  # a name with a NUL, one too long, a folder not ours to read
+        raise DataError(f"a router is named by its folder, was: {str(folder)[:200]!r} ({error}); check it") from error
     with _lock:
         if key not in _shelf:
             _shelf[key] = Router.load(path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from encoders.errors import BackboneError, BudgetError
+from encoders.prompts import check_question
 from training_data.outcomes import Features
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Spending:
     """n questions about n encoded pictures, before an arm is chosen.
 
     Raises:
-        BackboneError: the backbone is not the one the router was fitted on.
+        BackboneError: the backbone is not the one the router was fitted on, or not the one that encoded the pictures.
+        QuestionError: a question that cannot be asked.
     """
 
     def __init__(self, router: Router, backbone: Any, encoded: Any, questions: Sequence[str]) -> None:
@@ -35,6 +37,9 @@ class Spending:
                 f"this router was fitted on {name} ({fingerprint[:8]}), was: {backbone.name} "
                 f"({backbone.fingerprint[:8]}); sweep and fit for it, or leave the router out"
             )
+        backbone.check_pictures(encoded)
+        for question in questions:
+            check_question(question)
         self._router, self._backbone, self._encoded, self._questions = router, backbone, encoded, list(questions)
 
     def features(self) -> Features | None:

@@ -7,33 +7,40 @@ Loads LightGBM and scikit-learn. Knows no model and no picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from encoders.errors import DataError
+from router.calibration import FEWEST
 from router.columns import TEXT, VISUAL, group_of
 from router.evaluation import Evaluation, Routed, evaluate
-from router.fitting import cheapest_first, soft_target
+from router.fitting import soft_target
 from router.predictor import ComplexityPredictor, folds_of
 from router.routing import _SPLIT, CALIBRATED, Router
 from training_data.outcomes import Features, Outcomes
 
 PARTS = ("nulls", "heads", "privileged", "groups", "permuted", "left-out", "labels")
-_FEWER = (250, 500, 1000, 2000, 4000, 8000, 16000)
+_FEWER = (100, 150, 250, 500, 1000, 2000, 4000, 8000, 16000)
 _MOST_DATASETS = 30
+_MOST_WORDS = 50  # of one fact; what has more is a name, and a column for each would fill the memory
 _LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One competitor: its part of the study, its name and its evaluation."""
+    """One competitor: its part of the study, its name, its evaluation, and how many pictures it was fitted on.
+
+    `count` is 0 where that is not what the row is about.
+    """
 
     part: str
     name: str
     evaluation: Evaluation
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,9 @@ def study(
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise DataError(f"parts of a study are {', '.join(PARTS)}, was: {unknown[0]!r}")
-    train = cheapest_first(train.originals())
     own = Router.fit(train, seed=seed) if router is None else router
-    bench = _Bench(own, train, own.fitting(test), resamples, seed)
-    makers: dict[str, Callable[[], Iterator[tuple[str, Routed, Routed]]]] = {
+    bench = _Bench(own, own.fitting(train), own.fitting(test), resamples, seed)
+    makers: dict[str, Callable[[], Iterator[Competitor]]] = {
         "nulls": bench.nulls,
         "heads": bench.heads,
         "privileged": bench.privileged,
@@ -121,11 +127,20 @@ def study(
         "labels": bench.labels,
     }
     rows = [
-        Row(part, name, bench.scored(tested, calibrated))
+        Row(part, name, bench.scored(tested, calibrated), count)
         for part in parts
-        for name, tested, calibrated in makers[part]()
+        for name, tested, calibrated, count in makers[part]()
     ]
     return Study(bench.scored(own.routed(bench.test), own.calibration.routed()), tuple(rows))
+
+
+class Competitor(NamedTuple):
+    """A name, its curves beside test rows and beside calibration rows, and how many pictures it was fitted on."""
+
+    name: str
+    test: Routed
+    calibration: Routed
+    count: int = 0
 
 
 class _Bench:
@@ -142,6 +157,7 @@ class _Bench:
             calibration,
             arms=self.router.arms,
             full=self.router.calibration.full,
+            known=self.router.calibration.known(),
             routing_cost=self.router.routing_cost,
             unit=self.router.unit,
             resamples=self.resamples,
@@ -158,20 +174,27 @@ class _Bench:
 
     def _refit(self, train: Outcomes, test: Outcomes | None = None, **options: Any) -> tuple[Routed, Routed]:
         router = Router.fit(train, seed=self.seed, **options)
-        return router.routed(self.test if test is None else test), router.calibration.routed()
+        tested = router.routed(router.fitting(self.test if test is None else test))
+        return self._in_order(tested, router.arms), self._in_order(router.calibration.routed(), router.arms)
 
-    def nulls(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def _in_order(self, routed: Routed, arms: Sequence[str]) -> Routed:
+        """Columns as the router in question has them: on some of the rows, mean costs may rank the arms otherwise."""
+        place = [arms.index(arm) for arm in self.router.arms]
+        tables = ("curve", "score", "cost", "charged")
+        return replace(routed, **{name: getattr(routed, name)[:, place] for name in tables})
+
+    def nulls(self) -> Iterator[Competitor]:
         test, held = self.router.routed(self.test), self.router.calibration.routed()
         rng = np.random.default_rng(self.seed)
-        yield (
+        yield Competitor(
             "shuffled router (same m)",
             replace(test, curve=test.curve[rng.permutation(len(test))]),
             replace(held, curve=held.curve[rng.permutation(len(held))]),
         )
-        yield "question only", *self._refit(self.train, groups=TEXT)
+        yield Competitor("question only", *self._refit(self.train, groups=TEXT))
         if self.router.features is not None:
-            yield "image only", *self._refit(self.train, groups=VISUAL)
-        yield "logistic regression per arm", *self._with(*self._logistic())
+            yield Competitor("image only", *self._refit(self.train, groups=VISUAL))
+        yield Competitor("logistic regression per arm", *self._with(*self._logistic()))
 
     def _logistic(self) -> tuple[np.ndarray, np.ndarray]:
         """Per arm, the chance of a score of one half or more, from the router's own columns."""
@@ -195,11 +218,11 @@ class _Bench:
                 curve[:, arm] = fitted.predict_proba(rows)[:, 1]
         return curves[0], curves[1]
 
-    def heads(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def heads(self) -> Iterator[Competitor]:
         for head in ("gain", "ordinal"):
-            yield f"head {head}", *self._refit(self.train, head=head)
+            yield Competitor(f"head {head}", *self._refit(self.train, head=head))
 
-    def privileged(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def privileged(self) -> Iterator[Competitor]:
         if self.train.meta is None or self.test.meta is None:
             return
         names = sorted({name for facts in self.train.meta for name in facts})
@@ -209,37 +232,38 @@ class _Bench:
         fitted = ComplexityPredictor(seed=self.seed).fit(
             X, self.fitted.score, self.fitted.group, soft_target(self.fitted)
         )
-        yield "privileged (knows the facts)", *self._with(fitted.predict(test), fitted.predict(held))
+        yield Competitor("privileged (knows the facts)", *self._with(fitted.predict(test), fitted.predict(held)))
 
-    def groups(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def groups(self) -> Iterator[Competitor]:
         there = list(dict.fromkeys(group_of(name) for name in self.router.columns.names))
         for left_out in there if len(there) > 1 else []:
             kept = [group for group in there if group != left_out]
-            yield f"without {left_out}", *self._refit(self.train, groups=kept)
+            yield Competitor(f"without {left_out}", *self._refit(self.train, groups=kept))
 
-    def permuted(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def permuted(self) -> Iterator[Competitor]:
         order = np.random.default_rng(self.seed).permutation(len(self.train))
         tables: dict[str, Any] = {
             name: None if (table := getattr(self.train, name)) is None else table[order]
             for name in ("score", "gold_logprob", "confidence", "text")
         }
         shuffled = replace(self.train, **tables)
-        test, held = self._refit(shuffled)
-        yield "permuted labels", test, held
+        yield Competitor("permuted labels", *self._refit(shuffled))
 
-    def left_out(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def left_out(self) -> Iterator[Competitor]:
         names, sizes = np.unique(self.test.dataset, return_counts=True)
         if len(names) < 2:
             return
         for name in names[np.argsort(-sizes, kind="stable")][:_MOST_DATASETS]:
-            rest, own = self.train.dataset != name, self.test.dataset == name
-            yield f"never saw {name}", *self._refit(self.train.select(rest), self.test.select(own))
+            rest, own = self.train.select(self.train.dataset != name), self.test.select(self.test.dataset == name)
+            if np.unique(rest.group).size >= 2 * FEWEST:
+                yield Competitor(f"never saw {name}", *self._refit(rest, own))
 
-    def labels(self) -> Iterator[tuple[str, Routed, Routed]]:
+    def labels(self) -> Iterator[Competitor]:
         fold = folds_of(self.train.group, 10**9, self.seed)  # every picture's place in a random order
         pictures = int(fold.max()) + 1
         for count in [count for count in _FEWER if count < pictures]:
-            yield f"fitted on {count:,} pictures", *self._refit(self.train.select(fold < count))
+            fewer = self._refit(self.train.select(fold < count))
+            yield Competitor(f"fitted on {count:,} pictures", *fewer, count)
 
 
 def _visual(features: Features | None) -> tuple[np.ndarray | None, Sequence[str]]:
@@ -252,9 +276,14 @@ def _facts(rows: Outcomes, names: Sequence[str], known: Outcomes) -> np.ndarray:
     for name in names:
         values = [facts.get(name) for facts in known.meta]  # type: ignore[union-attr]
         own = [facts.get(name) for facts in rows.meta]  # type: ignore[union-attr]
-        if all(isinstance(value, int | float) for value in values):
-            columns.append(np.array([float(value or 0) for value in own]))
-        else:
-            columns += [np.array([str(value) == word for value in own]) for word in sorted(set(map(str, values)))]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            columns.append(np.array([_number(value) for value in own]))
+        elif len(words := set(map(str, values))) <= _MOST_WORDS:
+            columns += [np.array([str(value) == word for value in own]) for word in sorted(words)]
     columns += [rows.dataset == name for name in np.unique(known.dataset)]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _number(value: object) -> float:
+    """A fact as a number; 0 where it is none, or not finite."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from encoders.errors import DataError
 from training_data.analysis import Analysis, Part
+from training_data.curves import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,13 +39,14 @@ def draw(analysis: Analysis) -> dict[str, bytes]:
         figures["datasets"] = _datasets
     pages = {}
     for name, fill in figures.items():
-        figure = _figure()
+        figure = new_figure()
         fill(figure.subplots(), analysis)
-        pages[name] = _png(figure)
+        pages[name] = png(figure)
     return pages
 
 
-def _figure() -> Figure:
+def new_figure() -> Figure:
+    """An empty figure of the house's size; matplotlib is loaded here."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -56,7 +59,8 @@ def _figure() -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names of data sets may be of any script
@@ -68,19 +72,19 @@ def _accuracy(axes: Axes, analysis: Analysis) -> None:
     _line(axes, analysis, analysis.whole, 0, "all examples, 95 % interval by picture")
     axes.set_title(f"{analysis.whole.examples:,} examples on {analysis.whole.pictures:,} pictures")
     _along_arms(axes, analysis)
-    _finish(axes, "score, %")
+    finish(axes, "score, %")
 
 
 def _datasets(axes: Axes, analysis: Analysis) -> None:
     shown = sorted(analysis.parts, key=lambda part: (-part.examples, part.name))[:_MOST_LINES]
     barred = len(shown) <= _MOST_BARRED
     for number, part in enumerate(shown):
-        _line(axes, analysis, part, number, f"{_plain(part.name)} ({part.examples:,})", barred)
+        _line(axes, analysis, part, number, f"{plain(part.name)} ({part.examples:,})", barred)
     left = len(analysis.parts) - len(shown)
     elsewhere = [f"{left} smaller ones"] * bool(left) + ["intervals"] * (not barred)
     axes.set_title("by data set" + (f" ({' and '.join(elsewhere)} in datasets.csv)" if elsewhere else ""))
     _along_arms(axes, analysis)
-    _finish(axes, "score, %", outside=True)
+    finish(axes, "score, %", outside=True)
 
 
 def _line(axes: Axes, analysis: Analysis, part: Part, number: int, label: str, barred: bool = True) -> None:
@@ -102,8 +106,15 @@ def _curves(axes: Axes, analysis: Analysis) -> None:
     cost, score = rows.cost.mean(axis=0), 100 * rows.score.mean(axis=0)
     axes.plot(cost, score, "ko", label="fixed arms")
     for name, x, y in zip(rows.arms, cost, score, strict=True):
-        axes.annotate(_plain(name), (x, y), xytext=(4, -11), textcoords="offset points", fontsize=8)
-    for number, (name, curve) in enumerate(analysis.curves.items()):
+        axes.annotate(plain(name), (x, y), xytext=(4, -11), textcoords="offset points", fontsize=8)
+    curve_lines(axes, analysis.curves, cost, rows.unit)
+    axes.set_title("fixed arms, and what hindsight could do")
+    finish(axes, "mean score, %", outside=True)
+
+
+def curve_lines(axes: Axes, curves: Mapping[str, Curve], cost: np.ndarray, unit: str) -> None:
+    """Curves of mean score (drawn in %) against mean cost on a logarithmic axis; `cost` (k,) are the arms'."""
+    for number, (name, curve) in enumerate(curves.items()):
         span = np.unique(
             np.concatenate([np.geomspace(curve.cost[0], max(curve.cost[-1], cost.max()), 200), curve.cost])
         )
@@ -120,13 +131,11 @@ def _curves(axes: Axes, analysis: Analysis) -> None:
     ticks = np.geomspace(cost.min(), cost.max(), 6)
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel(f"mean cost per example, {_plain(rows.unit)} (log scale)")
-    axes.set_title("fixed arms, and what hindsight could do")
-    _finish(axes, "mean score, %", outside=True)
+    axes.set_xlabel(f"mean cost per example, {plain(unit)} (log scale)")
 
 
 def _labels(axes: Axes, analysis: Analysis) -> None:
-    names = [*(_plain(arm) for arm in analysis.outcomes.arms), "never"]
+    names = [*(plain(arm) for arm in analysis.outcomes.arms), "never"]
     places = np.arange(len(names))
     kinds = {
         "cheapest arm with the best score": (analysis.whole.label, "0.3", ""),
@@ -138,7 +147,7 @@ def _labels(axes: Axes, analysis: Analysis) -> None:
     axes.set_xticks(places, names)
     axes.set_xlabel("oracle label: m or arm; never: solved by none, or by none that stays solved")
     axes.set_title("what examples need")
-    _finish(axes, "examples, %")
+    finish(axes, "examples, %")
 
 
 def _complexity(axes: Axes, analysis: Analysis) -> None:
@@ -146,10 +155,10 @@ def _complexity(axes: Axes, analysis: Analysis) -> None:
     edges = np.linspace(-0.25, len(arms) - 0.75, 2 * len(arms))
     name = f"{analysis.pictures.size:,} pictures with a solved question"
     axes.hist(analysis.complexity, edges.tolist(), color="0.8", edgecolor="black", hatch="//", label=name)
-    axes.set_xticks(np.arange(len(arms)), [_plain(arm) for arm in arms])
+    axes.set_xticks(np.arange(len(arms)), [plain(arm) for arm in arms])
     axes.set_xlabel("mean oracle label of a picture's solved questions, on the ladder of arms")
     axes.set_title("complexity per picture")
-    _finish(axes, "pictures")
+    finish(axes, "pictures")
 
 
 def _places(analysis: Analysis) -> np.ndarray:
@@ -162,12 +171,13 @@ def _along_arms(axes: Axes, analysis: Analysis) -> None:
     shown = np.unique(np.linspace(0, len(arms) - 1, min(len(arms), _MOST_TICKS)).round().astype(int))
     if analysis.outcomes.m is not None:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(places[shown], [_plain(arms[number]) for number in shown])
+    axes.set_xticks(places[shown], [plain(arms[number]) for number in shown])
     axes.minorticks_off()
     axes.set_xlabel("arm" if analysis.outcomes.m is None else "visual tokens m (log scale)")
 
 
-def _finish(axes: Axes, y: str, outside: bool = False) -> None:
+def finish(axes: Axes, y: str, outside: bool = False) -> None:
+    """Label, grid and legend."""
     axes.set_ylabel(y)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
@@ -178,7 +188,7 @@ def _finish(axes: Axes, y: str, outside: bool = False) -> None:
         axes.legend(fontsize=8)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as matplotlib draws it: no mathematics, no hidden label, no line break, at most 30 letters."""
     text = " ".join(name.split())
     text = text if len(text) <= 30 else f"{text[:29]}…"

@@ -7,59 +7,28 @@ policy forbids scripts and anything from outside.
 
 from __future__ import annotations
 
-import base64
-import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 
 import numpy as np
 from PIL import Image
 
-from encoders.errors import DataError, ImageError
+from encoders.errors import ImageError
 from training_data import figures
 from training_data.analysis import HULL, ORACLE, Analysis, Part, analyse
 from training_data.bootstrap import Estimate
 from training_data.curves import gap_recovered
 from training_data.outcomes import Outcomes
+from training_data.page import Table, html_table, image, page, write_folder
 
 Pictures = Callable[[str], Image.Image | None]
-Table = list[list[str]]  # first row: headings
 
 _SHOWN = 8  # pictures at either end of the contact sheet
 _THUMBNAIL = 160  # px
 _POINTS = 400  # of a curve in its table
 _FEATURES = 12  # correlations on the page; the table has them all
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>Does this data need all those tokens?</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #111; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
-h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #999 }
-.verdict { font-size: 1.5rem; font-weight: bold }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-table { display: block; overflow-x: auto }
-th, td { padding: .2rem .5rem; text-align: right; border-bottom: 1px solid #ddd }
-td { white-space: nowrap }
-th:first-child, td:first-child { text-align: left } figure { margin: 1rem 0; break-inside: avoid }
-figure img { max-width: 100% } .sheet { display: flex; flex-wrap: wrap; gap: 1rem }
-.sheet figure { width: 10rem; margin: 0; font-size: .8rem; overflow-wrap: anywhere }
-.small { color: #444; font-size: .9rem }
-</style>
-</head>
-<body>
-<h1>Does this data need all those tokens?</h1>
-$body
-</body>
-</html>
-""")
 
 
 def report(
@@ -87,22 +56,8 @@ def report(
 def write(analysis: Analysis, folder: str | Path, pictures: Pictures | None = None) -> Path:
     """`report` of an analysis that was made already; arguments and errors as there."""
     drawn, tables = figures.draw(analysis), csv_tables(analysis)
-    page = _PAGE.substitute(body="\n".join(_sections(analysis, drawn, pictures)))
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, png in drawn.items():
-            (folder / f"{name}.png").write_bytes(png)
-        for name, table in tables.items():
-            with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows(table)
-        path = folder / "report.html"
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"a report needs a folder it can write, was: {folder.name!r} ({error.strerror}); name another"
-        ) from error
-    return path
+    text = page("Does this data need all those tokens?", _sections(analysis, drawn, pictures))
+    return write_folder(Path(folder), text, drawn, tables)
 
 
 def csv_tables(analysis: Analysis) -> dict[str, Table]:
@@ -145,12 +100,12 @@ def _sections(analysis: Analysis, drawn: dict[str, bytes], pictures: Pictures | 
     found = analysis.diagnosis
     yield f"<p>Verdict: <span class=verdict>{found.verdict}</span> ({found.support:.0%} of resamples agree)</p>"
     yield "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in found.advice) + "</ul>"
-    yield _html(_evidence(analysis))
+    yield html_table(_evidence(analysis))
     yield "<p class=small>Intervals: 95 %, bootstrap of pictures. Full figures and tables lie beside this page.</p>"
     yield "<h2>Score at every m</h2>" + _figure("accuracy", drawn)
-    yield _html(_score_table(analysis))
+    yield html_table(_score_table(analysis))
     yield "<h2>What hindsight could do</h2>" + _figure("curves", drawn)
-    yield _html(_curve_table(analysis))
+    yield html_table(_curve_table(analysis))
     yield (
         "<p class=small>The oracle knows the answers: a curve to look up to, not a target. Luck counts for it, since "
         "the best of several arms is better than each even where all of them guess. Without luck: arms chosen by "
@@ -158,13 +113,13 @@ def _sections(analysis: Analysis, drawn: dict[str, bytes], pictures: Pictures | 
         "are few.</p>"
     )
     yield "<h2>What examples need</h2>" + _figure("labels", drawn)
-    yield _html([["data set", *arms, "never solved"], *([part.name, *_percent(part.label)] for part in parts)])
+    yield html_table([["data set", *arms, "never solved"], *([part.name, *_percent(part.label)] for part in parts)])
     yield "<h2>How many tokens does this data need?</h2>"
     if "datasets" in drawn:
         yield _figure("datasets", drawn)
     yield "<p>The smallest arm within one point of the best, and the range of 95 % of resamples.</p>"
     needs = ([part.name, f"{part.examples:,}", *_need_cells(part, arms)] for part in parts)
-    yield _html([["data set", "examples", "smallest", "from", "to"], *needs])
+    yield html_table([["data set", "examples", "smallest", "from", "to"], *needs])
     yield "<h2>Complexity per picture</h2>" + _figure("complexity", drawn)
     yield from _correlation(analysis)
     yield "<h2>Pictures that need the least and the most</h2>"
@@ -220,7 +175,7 @@ def _correlation(analysis: Analysis) -> Iterable[str]:
         return
     yield f"<p>Rank correlation with the picture's features, the strongest of {len(analysis.correlation)}.</p>"
     shown = analysis.correlation[:_FEATURES]
-    yield _html([["feature", "Spearman"], *([name, f"{rho:+.2f}"] for name, rho in shown)])
+    yield html_table([["feature", "Spearman"], *([name, f"{rho:+.2f}"] for name, rho in shown)])
 
 
 def _contact_sheet(analysis: Analysis, pictures: Pictures | None) -> Iterable[str]:
@@ -251,23 +206,12 @@ def _card(analysis: Analysis, name: str, rung: float, pictures: Pictures) -> str
         small, buffer = picture.convert("RGB"), io.BytesIO()
         small.thumbnail((_THUMBNAIL, _THUMBNAIL))
         small.save(buffer, "PNG")
-        shown = _image(buffer.getvalue(), name)
+        shown = image(buffer.getvalue(), name)
     return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _figure(name: str, drawn: dict[str, bytes]) -> str:
-    return f"<figure>{_image(drawn[name], name)}</figure>"
-
-
-def _image(png: bytes, name: str) -> str:
-    return f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-
-
-def _html(table: Table) -> str:
-    head, *body = table
-    rows = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    rows += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
-    return "<table>" + "\n".join(rows) + "</table>"
+    return f"<figure>{image(drawn[name], name)}</figure>"
 
 
 def _need_cells(part: Part, arms: Sequence[str]) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from encoders.errors import DataError
+from encoders.errors import DataError, MatryoshkaError
+from encoders.prompts import check_question
+from router.answering import Answer
+from router.batching import Unanswered, answer_batch
 from router.budget import Budget
 from router.commands.app import AsJson, app, reports
 
@@ -18,6 +21,7 @@ Head = Annotated[str, typer.Option(help="gain or ordinal")]
 Limit = Annotated[str, typer.Option("--budget", help="such as 64, 'mean 16', 'max_loss 0.01' or none")]
 Own = Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
+_HELD = 72  # seed of the pictures a study holds out where no test file is given: another than a fit's own
 Resamples = Annotated[int, typer.Option(min=2, help="of the test pictures, for every interval")]
 
 
@@ -85,7 +89,10 @@ def _costs(text: str) -> list[float]:
 @reports
 def study(
     train: OutcomesFile,
-    test: OutcomesFile,
+    test: Annotated[
+        Path | None, typer.Argument(help="outcomes of other pictures; 3 in 10 of TRAIN's by default")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a folder for the report, with figures and tables")] = None,
     parts: Annotated[str, typer.Option(help="which competitors, parted by commas; all by default")] = "",
     resamples: Resamples = 500,
     seed: Seed = 0,
@@ -97,8 +104,14 @@ def study(
     from training_data.outcomes import Outcomes
 
     chosen = [part.strip() for part in parts.split(",") if part.strip()] or PARTS
-    found = run(Outcomes.load(train), Outcomes.load(test), parts=chosen, resamples=resamples, seed=seed)
+    own = Outcomes.load(train)
+    own, unseen = own.split((0.7, 0.3), seed=_HELD) if test is None else (own, Outcomes.load(test))
+    found = run(own, unseen, parts=chosen, resamples=resamples, seed=seed)
     typer.echo(json.dumps(found.to_json()) if as_json else str(found))
+    if out is not None:
+        from router.study_page import write
+
+        typer.echo(f"report: {write(found, out)}", err=True)
 
 
 @app.command()
@@ -137,9 +150,12 @@ def explain(
 def _decided(image: Path, question: str, budget: str, router: Path | None, backbone: str) -> Any:
     from router.answering import encoded_by, loaded, rule_for
 
+    limit = Budget.parse(budget)
+    check_question(question)
     model = loaded(backbone)
+    rule = rule_for(model, router)
     encoded, _ = encoded_by(model, image)
-    return rule_for(model, router).decide(model, encoded, [question], Budget.parse(budget))[0]
+    return rule.decide(model, encoded, [question], limit)[0]
 
 
 @app.command()
@@ -154,31 +170,35 @@ def batch(
     """Answer many QUESTIONS under one budget; easy ones fund hard ones."""
     from tqdm import tqdm
 
-    from router.batching import Unanswered, answer_batch
+    from training_data.readers import read_own
     from training_data.sources import open_data
 
     if out.exists():
         raise DataError(f"answers go into a file of their own, was: {out.name!r}, which is there; name another")
-    examples, _ = open_data(questions, skip_bad=True)
-    rows = list(examples)
-    spent, failed = 0, 0
+    scenes = questions.startswith("scenes:")
+    rows = list(open_data(questions)[0]) if scenes else list(read_own(questions, pictures=False, gold=False).examples)
     answers = answer_batch(rows, Budget.parse(budget), backbone=backbone, router=router)
-    with out.open("x", encoding="utf-8") as file:
-        for example, result in zip(rows, tqdm(answers, total=len(rows), desc="answers"), strict=True):
-            if isinstance(result, Unanswered):
-                failed += 1
-                told: dict[str, Any] = {"id": example.id, "error": result.reason}
-            else:
-                spent += result.visual_tokens
-                told = {
-                    "id": example.id,
-                    "answer": result.text,
-                    "m": result.m,
-                    "visual_tokens": result.visual_tokens,
-                    "tflops": result.cost.tflops,
-                    "logprob": result.logprob,
-                }
-            file.write(json.dumps(told, ensure_ascii=False) + "\n")
-    answered = len(rows) - failed
-    mean = f", {spent / answered:.2f} visual tokens each" if answered else ""
-    typer.echo(f"{out}: {answered:,} answers{mean}" + (f", {failed:,} errors" if failed else ""), err=True)
+    told = ((example.id, result) for example, result in zip(rows, answers, strict=True))
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            spent = [_written(file, *one) for one in tqdm(told, total=len(rows), desc="answers")]
+    except MatryoshkaError:
+        if out.is_file() and not out.stat().st_size:
+            out.unlink()  # nothing was answered: the mended command may name it again
+        raise
+    answered = [tokens for tokens in spent if tokens is not None]
+    mean = f", {sum(answered) / len(answered):.2f} visual tokens each" if answered else ""
+    failed = f", {len(spent) - len(answered):,} errors" if len(answered) < len(spent) else ""
+    typer.echo(f"{out}: {len(answered):,} answers{mean}{failed}", err=True)
+
+
+def _written(file: TextIO, name: str, result: Answer | Unanswered) -> int | None:
+    """Write a line; the visual tokens of an answer, None where there is none."""
+    told: dict[str, Any] = {"id": name}
+    if isinstance(result, Unanswered):
+        told["error"] = result.reason
+    else:
+        told |= {"answer": result.text, "m": result.m, "visual_tokens": result.visual_tokens}
+        told |= {"tflops": result.cost.tflops, "logprob": result.logprob}
+    file.write(json.dumps(told, ensure_ascii=False) + "\n")
+    return None if isinstance(result, Unanswered) else result.visual_tokens

@@ -77,15 +77,21 @@ def read(
     return _reading(examples, home.tally, f"{benchmark} in {home.path.name}")
 
 
-def read_own(path: str | Path, *, skip_bad: bool = False, pictures: bool = True) -> Reading:
+def read_own(path: str | Path, *, skip_bad: bool = False, pictures: bool = True, gold: bool = True) -> Reading:
     """Read your own questions from a file; its row is shown in `training_data/readers/own.py`.
+
+    Args:
+        path: of the file.
+        skip_bad: count bad rows and missing pictures instead of raising the first.
+        pictures: whether every picture must be there.
+        gold: whether every row must say what is right; questions that are only to be answered need not.
 
     Raises:
         DataError: as `read`.
     """
     path = Path(path)
     home = Folder(path.parent, Tally(skip_bad), pictures, anywhere=True)  # your own file may name any of your pictures
-    return _reading(tuple(own.read(home, path)), home.tally, path.name)
+    return _reading(tuple(own.read(home, path, gold)), home.tally, path.name)
 
 
 def _reading(examples: tuple[Example, ...], tally: Tally, source: str) -> Reading:

@@ -26,15 +26,18 @@ from training_data.scores import LETTERS, METRICS
 _LETTERED = ("letter", "mmbench")
 
 
-def read(folder: Folder, path: Path) -> Iterator[Example]:
-    """Examples of the file `path` in `folder`."""
+def read(folder: Folder, path: Path, gold: bool = True) -> Iterator[Example]:
+    """Examples of the file `path` in `folder`; without `gold` rows need no answer."""
     table = path.suffix != ".parquet" and not path.name.removesuffix(".gz").endswith((".json", ".jsonl"))
-    yield from folder.tally.each(read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table))
+    yield from folder.tally.each(
+        read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table, gold)
+    )
 
 
-def _example(folder: Folder, dataset: str, row: Row, table: bool) -> Example:
+def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) -> Example:
     names = row.texts("image", "images")
-    answers = _parted(row, table, "answers", "answer")
+    asked = gold or row.has("answers") or row.has("answer")
+    answers = _parted(row, table, "answers", "answer") if asked else ()
     choices = _parted(row, table, "choices") if row.has("choices") else None
     metric = row.optional("metric") or "exact"
     if metric not in METRICS:
