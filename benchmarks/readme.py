@@ -12,17 +12,30 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from encoders.loading import load, packaged
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+_ROUTING = ("router_study", "routing_overhead")
+_ROWS = {
+    "hull of fixed arms": "hull",
+    "permuted labels": "permuted labels",
+    "question only": "question only",
+    "picture only": "image only",
+    "logistic regression per arm": "logistic regression per arm",
+    "the data set's name": "identity",
+    "**this router** (question and picture)": "router",
+    "privileged (the generator's facts)": "privileged (knows the facts)",
+    "oracle (hindsight)": "hindsight",
+}
 _TEXT_TOKENS, _NEW_TOKENS = 9, 3  # of a usual scene question and its answer
 
 
 def blocks() -> dict[str, str]:
     """The generated blocks by name, without the example's measured milliseconds."""
-    return {"saves": saves(), "accuracy": accuracy(), "sweep": sweep(), "diagnosis": diagnosis()}
+    return {"saves": saves(), "accuracy": accuracy(), "sweep": sweep(), "diagnosis": diagnosis(), "router": router()}
 
 
 def saves() -> str:
@@ -90,6 +103,60 @@ def diagnosis() -> str:
         f"```\n{result['diagnosis']}```\n\n({count:,} questions of style a on {result['backbone']}, every m, "
         f"{rate:.0f} questions per second; {result['cpu']}, commit {result['commit']}.)"
     )
+
+
+def router() -> str:
+    """What routing earns and costs, from the study of the shipped router and the overhead benchmark."""
+    folder = ROOT / "benchmarks" / "results"
+    study, overhead = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING)
+    lines = [
+        f"`{study['backbone']}` on pictures that neither model nor router has seen (fitted on "
+        f"{study['trained_rows']:,} questions of style a; style b is drawn by other code). G is the share of the area "
+        "between the hull of fixed arms and the oracle, over log2 of total FLOPs, routing included; hindsight, luck "
+        "and all, is 1.",
+        "",
+        "| | "
+        + " | ".join(f"style {name}: G | saves at 99 % of full | of the hull's cost" for name in study["tests"])
+        + " |",
+        "|---" * (1 + 3 * len(study["tests"])) + "|",
+    ]
+    tests = list(study["tests"].values())
+    for title, name in _ROWS.items():
+        cells = [_cells(test, name) for test in tests]
+        if all(cells):
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    first = tests[0]
+    lines += [
+        "",
+        f"Over {len(first['gap_by_seed'])} seeds G is "
+        + " and ".join(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
+        + "; gains come true at a slope of "
+        + " and ".join(f"{test['router']['slope']:.2f}" for test in tests)
+        + ". One question costs the router "
+        + ", ".join(
+            f"{row['features_ms']:.1f} ms of features and {row['decision_ms']:.1f} ms of decision on {name}"
+            for name, row in overhead.items()
+            if isinstance(row, dict)
+        )
+        + f" on one core. Fitting took {study['fit_seconds']:.0f} s. (`benchmarks/router_study.py`, "
+        f"`benchmarks/routing_overhead.py`, commit {study['commit']}.)",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(test: dict[str, Any], name: str) -> str:
+    """G with its interval and both savings of one competitor; empty where it was not tried."""
+    if name == "hull":
+        return "0 | - | 0 %"
+    if name == "hindsight":
+        return "1 | - | -"
+    if name == "identity":
+        return f"{test['identity']:.3f} | - | -"
+    row = test["router"] if name == "router" else test["competitors"].get(name)
+    if row is None:
+        return ""
+    low, high = row["gap"][1:]
+    return f"{row['gap'][0]:.3f} [{low:.3f}, {high:.3f}] | {row['saved_99']:.0%} | {row['saved_99_hull'][0]:.0%}"
 
 
 def example_code() -> str:

@@ -2,9 +2,8 @@
 
     python benchmarks/routing_overhead.py [--router FOLDER]
 
-Features are pixel statistics, patch statistics, bands and the match of words and tokens, beside the vision pass that
-runs anyway. The decision is everything from features to an m. The smallest full answer is the one at the ladder's
-first m, vision pass included.
+Features are those that the router reads, beside the vision pass that runs anyway. The decision is everything from
+features to an m. The smallest full answer is the one at the ladder's first m, vision pass included.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from encoders import features
 from encoders.llava import LlavaImages
 from encoders.loading import load
 from router import Budget, Router, answer
+from router.columns import group_of
 from router.shelf import shipped
 from training_data.outcomes import Features
 from training_data.scenes import examples
@@ -59,13 +59,17 @@ def main() -> None:
         if router is None or router.backbone is None or router.backbone[1] != backbone.fingerprint:
             continue
         encoded = [backbone.encode([picture]) for picture, _ in work]
-        names = features.feature_names(backbone)
-        columns = [features.visual_features(backbone, one, [q]) for one, q in zip(encoded, questions, strict=True)]
+        groups = {group_of(name) for name in router.columns.visual}
+        names = features.feature_names(backbone, groups)
+        columns = [
+            features.visual_features(backbone, one, [q], groups=groups)
+            for one, q in zip(encoded, questions, strict=True)
+        ]
         together = Features(features.VERSION, names, np.concatenate(columns))
 
-        def look(k: int, backbone: Any = backbone, encoded: Any = encoded) -> None:
+        def look(k: int, backbone: Any = backbone, encoded: Any = encoded, groups: Any = groups) -> None:
             seen = LlavaImages(backbone.connector, encoded[k].patches, encoded[k].pictures)  # nothing is prepared yet
-            features.visual_features(backbone, seen, [questions[k]])
+            features.visual_features(backbone, seen, [questions[k]], groups=groups)
 
         def decide(k: int, router: Router = router, columns: Any = columns, names: Any = names) -> None:
             curve = router.curves([questions[k]], Features(features.VERSION, names, columns[k]))

@@ -27,6 +27,7 @@ class Cost:
         vision_tflops, connector_tflops, prefill_tflops, decode_tflops: the parts, in 10^12 floating-point operations.
         kv_bytes: size of the key-value cache at the end.
         ms: milliseconds; None where no profile was measured (`matryoshka-router profile`).
+        routing_tflops: what choosing m took; the backbone knows nothing of it, whoever routed fills it in.
     """
 
     vision_tflops: float
@@ -35,11 +36,13 @@ class Cost:
     decode_tflops: float
     kv_bytes: int
     ms: float | None = None
+    routing_tflops: float = 0.0
 
     @property
     def tflops(self) -> float:
         """All parts together: never visual tokens alone."""
-        return self.vision_tflops + self.connector_tflops + self.prefill_tflops + self.decode_tflops
+        language = self.prefill_tflops + self.decode_tflops
+        return self.vision_tflops + self.connector_tflops + language + self.routing_tflops
 
 
 @dataclass(frozen=True)

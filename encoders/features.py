@@ -6,7 +6,7 @@ pictures and the words asked about them. Knows no score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from encoders.errors import ImageError
 if TYPE_CHECKING:
     from encoders.llava import LlavaImages, NestedLlava
 
-VERSION = 2
+VERSION = 3
 _PATCHES = (
     *("norm_mean", "norm_std", "norm_max", "effective_rank"),
     *("similarity_mean", "similarity_std", "similarity_entropy", "neighbour_similarity"),
@@ -29,20 +29,23 @@ _MATCH = (
     *("most", "mean", "spread", "least_entropy", "mean_entropy"),
     *("peak", "covered_mean", "covered_spread"),
 )
+_EVERY = 2  # of rows and columns of patches are compared with each other: a sixteenth of the work, the same statistics
 _SIMILARITY_BINS = 16
 _SHARPNESS = 8.0  # of the softmax that says where in the picture a word is at home
 _TINY = 1e-12
+GROUPS = ("pixels", "patches", "bands", "pooled", "match")
 
 
-def feature_names(backbone: NestedLlava) -> tuple[str, ...]:
+def feature_names(backbone: NestedLlava, groups: Collection[str] = GROUPS) -> tuple[str, ...]:
     """The columns of `visual_features`; what stands before the first underscore is a column's group."""
-    return (
-        *(f"pixels_{name}" for name in pixels.NAMES),
-        *(f"patches_{name}" for name in _PATCHES),
-        *(f"bands_{m}" for m in backbone.ladder),
-        *(f"pooled_{channel}" for channel in range(backbone.patches_shape[1])),
-        *(f"match_{name}" for name in _MATCH),
-    )
+    columns: dict[str, Sequence[object]] = {
+        "pixels": pixels.NAMES,
+        "patches": _PATCHES,
+        "bands": backbone.ladder,
+        "pooled": range(backbone.patches_shape[1]),
+        "match": _MATCH,
+    }
+    return tuple(f"{group}_{name}" for group in GROUPS if group in groups for name in columns[group])
 
 
 def visual_features(
@@ -50,6 +53,7 @@ def visual_features(
     encoded: LlavaImages,
     questions: Sequence[str],
     statistics: Sequence[np.ndarray] | None = None,
+    groups: Collection[str] = GROUPS,
 ) -> np.ndarray:
     """Features of n questions about n encoded pictures: (n, d) float32, columns as `feature_names` says.
 
@@ -58,24 +62,34 @@ def visual_features(
         encoded: n pictures after the vision pass.
         questions: n texts.
         statistics: n rows of `encoders.pixels.pixel_statistics`; None to take them from the encoded pictures.
+        groups: which of `GROUPS`; what is not asked for is not computed.
 
     Raises:
         ImageError: no statistics are given and the pictures are not at hand.
     """
-    if statistics is None:
+    if statistics is None and "pixels" in groups:
         if encoded.pictures is None:
             raise ImageError("features need the pictures' pixels, was: patches alone; encode the pictures themselves")
         statistics = [pixels.pixel_statistics(picture) for picture in encoded.pictures]
-    shown = picture_features(backbone, encoded, statistics)
-    return np.concatenate([shown, match_features(backbone, encoded, questions)], axis=1)
+    shown = picture_features(backbone, encoded, statistics or [], groups)
+    return np.concatenate([shown, match_features(backbone, encoded, questions)], axis=1) if "match" in groups else shown
 
 
 @torch.inference_mode()
-def picture_features(backbone: NestedLlava, encoded: LlavaImages, statistics: Sequence[np.ndarray]) -> np.ndarray:
-    """The columns that no question changes, (n, d - 8) float32: once per picture, however many are asked about it."""
+def picture_features(
+    backbone: NestedLlava, encoded: LlavaImages, statistics: Sequence[np.ndarray], groups: Collection[str] = GROUPS
+) -> np.ndarray:
+    """The columns that no question changes, (n, d) float32: once per picture, however many are asked about it."""
     patches = encoded.patches.float()
-    parts = (_patch_statistics(patches), _band_energies(backbone, encoded), patches.mean(dim=1))
-    return np.concatenate([np.stack(statistics), *(part.cpu().numpy() for part in parts)], axis=1, dtype=np.float32)
+    makers: dict[str, Callable[[], Tensor]] = {
+        "patches": lambda: _patch_statistics(patches),
+        "bands": lambda: _band_energies(backbone, encoded),
+        "pooled": lambda: patches.mean(dim=1),
+    }
+    parts = [make().cpu().numpy() for group, make in makers.items() if group in groups]
+    if "pixels" in groups:
+        parts.insert(0, np.stack(statistics))
+    return np.concatenate([np.empty((len(patches), 0)), *parts], axis=1, dtype=np.float32)
 
 
 @torch.inference_mode()
@@ -107,19 +121,24 @@ def match_features(backbone: NestedLlava, encoded: LlavaImages, questions: Seque
 
 
 def _patch_statistics(patches: Tensor) -> Tensor:
-    """Norms, effective rank tr(G)^2 / ||G||_F^2 of the centred Gram matrix, and cosine similarities: (n, 8)."""
+    """Norms, effective rank, cosine similarities and how like neighbours are: (n, 8).
+
+    The rank is tr(G)^2 / ||G||_F^2 of the centred Gram matrix G of every second row and column, the similarities are
+    those of the same patches.
+    """
     norms = patches.norm(dim=-1)
-    centred = patches - patches.mean(dim=1, keepdim=True)
-    gram = centred @ centred.transpose(1, 2)
-    trace = gram.diagonal(dim1=1, dim2=2).sum(-1)
-    rank = trace**2 / gram.square().sum(dim=(1, 2)).clamp(min=_TINY)
-    unit = functional.normalize(centred, dim=-1)
-    cosine = unit @ unit.transpose(1, 2)
     side = round(patches.shape[1] ** 0.5)
-    grid = unit.unflatten(1, (side, side))
-    beside = (grid[:, :, 1:] * grid[:, :, :-1]).sum(-1).mean(dim=(1, 2))
-    below = (grid[:, 1:] * grid[:, :-1]).sum(-1).mean(dim=(1, 2))
-    places = torch.triu_indices(patches.shape[1], patches.shape[1], offset=1, device=patches.device)
+    grid = (patches - patches.mean(dim=1, keepdim=True)).unflatten(1, (side, side))
+    few = grid[:, ::_EVERY, ::_EVERY].flatten(1, 2)
+    gram = few @ few.transpose(1, 2)
+    energy = gram.diagonal(dim1=1, dim2=2)
+    rank = energy.sum(-1) ** 2 / gram.square().sum(dim=(1, 2)).clamp(min=_TINY)
+    length = energy.clamp(min=_TINY).sqrt()
+    cosine = gram / (length[:, :, None] * length[:, None])
+    unit = functional.normalize(grid, dim=-1)
+    beside = (unit[:, :, 1:] * unit[:, :, :-1]).sum(-1).mean(dim=(1, 2))
+    below = (unit[:, 1:] * unit[:, :-1]).sum(-1).mean(dim=(1, 2))
+    places = torch.triu_indices(few.shape[1], few.shape[1], offset=1, device=patches.device)
     pairs = cosine[:, places[0], places[1]]
     return torch.stack(
         [
@@ -157,16 +176,26 @@ def _band_energies(backbone: NestedLlava, encoded: LlavaImages) -> Tensor:
     return added.clamp(min=_TINY).log()
 
 
-def tflops(backbone: NestedLlava) -> float:
-    """Matrix products of the features of one question, in 10^12 operations: what looking costs beside the vision pass.
+def tflops(backbone: NestedLlava) -> dict[str, float]:
+    """By group, the matrix products that looking at one question's picture takes beside an answer's own, in 10^12.
 
-    The connector at the top of the ladder is counted whole, though an answer uses its first tokens again.
+    Bands and matches need the connector at the top of the ladder, of which an answer at the smallest m pays its part;
+    both are charged the rest, so that their sum is a bound. Groups that are not named take no matrix product.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    patches = torch.zeros(1, *backbone.patches_shape, dtype=backbone.dtype, device=backbone.device)
+    backbone.from_patches(patches).tokens(backbone.ladder[-1])  # what is prepared once per process is nobody's cost
 
-    encoded = backbone.from_patches(
-        torch.zeros(1, *backbone.patches_shape, dtype=backbone.dtype, device=backbone.device)
-    )
-    with FlopCounterMode(display=False) as counter:
-        visual_features(backbone, encoded, ["what number is written"], [np.zeros(len(pixels.NAMES), np.float32)])
-    return float(counter.get_total_flops()) / 1e12
+    def counted(made: Callable[[LlavaImages], object]) -> float:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        encoded = backbone.from_patches(patches)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            made(encoded)
+        return float(counter.get_total_flops()) / 1e12
+
+    least = counted(lambda encoded: encoded.tokens(backbone.ladder[0]))
+    return {
+        "patches": counted(lambda encoded: _patch_statistics(encoded.patches.float())),
+        "bands": counted(lambda encoded: _band_energies(backbone, encoded)) - least,
+        "match": counted(lambda encoded: match_features(backbone, encoded, ["what number is written"])) - least,
+    }

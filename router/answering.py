@@ -99,7 +99,8 @@ def answer(
 def answered(model: NestedBackbone, generation: Generation, decision: Decision, fresh: bool, ms: float) -> Answer:
     """The record of a generated answer; `fresh` says whether its vision pass is part of its cost."""
     cost = model.cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
-    spent = replace(cost, vision_tflops=cost.vision_tflops if fresh else 0.0, ms=ms)
+    vision = cost.vision_tflops if fresh else 0.0
+    spent = replace(cost, vision_tflops=vision, ms=ms, routing_tflops=decision.tflops)
     return Answer(
         generation.text,
         generation.m,

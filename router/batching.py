@@ -7,8 +7,8 @@ how an m is chosen nor how it is spent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from training_data.example import Example
 
 if TYPE_CHECKING:
     from encoders.backbone import NestedBackbone
+
+_TRIED = 32  # questions that must all miss a budget before it is the budget's fault and not theirs
 
 
 @dataclass(frozen=True)
@@ -42,157 +44,187 @@ def answer_batch(
 ) -> Iterator[Answer | Unanswered]:
     """Answer many questions, in input order; a bad row comes back as `Unanswered` and costs only itself.
 
-    Under `Budget(mean=...)` easy questions fund hard ones: all are looked at before the first is answered, and their
-    patches are held in memory until then. Every other budget is decided question by question, as `answer` does.
+    Under `Budget(mean=...)` easy questions fund hard ones: all are looked at before the first is answered, and until
+    then the patches of their pictures are held in memory, not their pixels. Every other budget is decided question by
+    question, as `answer` does.
 
     Args:
-        examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question.
-        budget: as `answer` takes it; a mean holds over all the questions.
+        examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question. The id of a
+            pair is its place in the input, "0" for the first; among questions that gain alike from a shared mean, ids
+            decide who goes first.
+        budget: as `answer` takes it. A mean holds over all the questions: in tokens, never exceeded; in the unit that
+            the router was fitted in, each charged as in training, with answers of typical length.
         backbone: as `answer` takes it.
         router: as `answer` takes it.
         batch_size: questions that go through the model at once.
 
     Raises:
-        BudgetError: the budget cannot be met by any question of a batch; one that alone cannot meet its cap is a bad
-            row. BackboneError: the router was fitted for another backbone.
+        BudgetError: a mean that all together cannot meet; any other budget that none of the first 32 questions meets,
+            or none of all. One that alone cannot meet its cap is a bad row.
+        BackboneError: the router was fitted for another backbone.
         DataError: a row is neither an Example nor a pair, or batch_size is not positive.
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, was: {batch_size}")
     limit, model = Budget.of(budget), loaded(backbone)
-    rule = rule_for(model, router)
+    rule: Any = rule_for(model, router)
     shared = limit is not None and limit.mean is not None
     if shared and not hasattr(rule, "decide_together"):
         raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
-    return _answers(_examples(examples), limit, model, rule, batch_size, shared)
+    rows = _examples(examples)
+    batches = (_opened(model, some, shared) for some in iter(lambda: list(islice(rows, batch_size)), []))
+    return (_together if shared else _alone)(batches, limit, model, rule)
 
 
-def _answers(
-    examples: Iterator[Example],
-    limit: Budget | None,
-    model: NestedBackbone,
-    rule: Any,
-    batch_size: int,
-    shared: bool,
-) -> Iterator[Answer | Unanswered]:
-    while wave := list(examples if shared else islice(examples, batch_size)):
-        results: dict[int, Answer | Unanswered] = {}
-        places: list[list[int]] = []
-        parts: list[tuple[Any, list[str]]] = []
-        for start in range(0, len(wave), batch_size):
-            rows, encoded = _encoded(model, wave, range(start, min(start + batch_size, len(wave))), results, shared)
-            if rows:
-                places.append(rows)
-                parts.append((encoded, [wave[row].question for row in rows]))
-        if parts:
-            ids = [wave[row].id for part in places for row in part]
-            decisions = _decisions(rule, model, parts, limit, ids, shared)
-            results |= _answered(model, places, parts, decisions, ids, limit)
-        yield from (results[row] for row in range(len(wave)))
+@dataclass
+class _Batch:
+    """Rows that go through the model at once: `errors` by row, and those that can be asked, alike in order."""
+
+    ids: list[str]
+    errors: dict[int, Unanswered] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    encoded: Any = None
 
 
-def _encoded(
-    model: Any, wave: Sequence[Example], rows: Iterable[int], results: dict[int, Answer | Unanswered], shared: bool
-) -> tuple[list[int], Any]:
-    """(the rows whose pictures could be read, these encoded); the others are entered into the results."""
-    good, pictures = [], []
-    for row in rows:
+def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
+    from encoders.images import open_image
+
+    batch, pictures = _Batch([example.id for example in examples]), []
+    for row, example in enumerate(examples):
         try:
-            question = check_question(wave[row].question)
+            question = check_question(example.question)
             if shared:  # what fits at no m will not be answered, and must not fund the others
                 text = len(model.prefix_ids) + len(model.suffix_ids(question))
                 model.check_length(text + model.ladder[0] + model.decoding(None).max_new_tokens)
-            pictures.append(_opened(wave[row]))
-            good.append(row)
+            pictures.append(open_image(example.picture()))
         except MatryoshkaError as error:
-            results[row] = Unanswered(wave[row].id, str(error))
-    return good, model.encode(pictures) if good else None
+            batch.errors[row] = Unanswered(example.id, str(error))
+        else:
+            batch.rows.append(row)
+            batch.questions.append(question)
+    batch.encoded = model.encode(pictures) if pictures else None
+    return batch
 
 
-def _opened(example: Example) -> Any:
-    from encoders.images import open_image
-
-    return open_image(example.picture())
-
-
-def _decisions(
-    rule: Any,
-    model: NestedBackbone,
-    parts: Sequence[tuple[Any, list[str]]],
-    limit: Budget | None,
-    ids: Sequence[str],
-    shared: bool,
-) -> list[Decision | BudgetError]:
-    if shared:
-        return list(rule.decide_together(model, parts, limit, ids))
-    return [decision for encoded, questions in parts for decision in _each(rule, model, encoded, questions, limit)]
+def _alone(
+    batches: Iterator[_Batch], limit: Budget | None, model: NestedBackbone, rule: Any
+) -> Iterator[Answer | Unanswered]:
+    """Every question decided for itself; while the budget has been met by none, results are held back."""
+    held: list[Answer | Unanswered] = []
+    met, refused, first = False, 0, None
+    for batch in batches:
+        decisions, error = _each(rule, model, batch, limit)
+        met = met or any(isinstance(decision, Decision) for decision in decisions)
+        first, refused = first or error, refused + len(decisions)
+        if first is not None and not met and refused >= _TRIED:
+            raise first
+        held += _answers(model, batch, decisions, limit)
+        if first is None or met:
+            yield from held
+            held.clear()
+    if first is not None and not met:
+        raise first
 
 
 def _each(
-    rule: Any, model: NestedBackbone, encoded: Any, questions: Sequence[str], limit: Budget | None
-) -> list[Decision | BudgetError]:
-    """A decision per question, or why it alone can have none; the error itself where none has one."""
+    rule: Any, model: NestedBackbone, batch: _Batch, limit: Budget | None
+) -> tuple[list[Decision | BudgetError], BudgetError | None]:
+    """(a decision per question, or why it alone can have none; the error of all together)."""
+    if not batch.rows:
+        return [], None
     try:
-        return list(rule.decide(model, encoded, questions, limit))
-    except BudgetError:
+        return list(rule.decide(model, batch.encoded, batch.questions, limit)), None
+    except BudgetError as together:
         found: list[Decision | BudgetError] = []
-        for row, question in enumerate(questions):
+        for row, question in enumerate(batch.questions):
             try:
-                found += rule.decide(model, encoded.select([row]), [question], limit)
+                found += rule.decide(model, batch.encoded.select([row]), [question], limit)
             except BudgetError as error:
                 found.append(error)
-        if not any(isinstance(one, Decision) for one in found):
-            raise
-        return found
+        return found, together
 
 
-def _answered(
-    model: NestedBackbone,
-    places: Sequence[list[int]],
-    parts: Sequence[tuple[Any, list[str]]],
-    decisions: Sequence[Decision | BudgetError],
-    ids: Sequence[str],
-    limit: Budget | None,
-) -> dict[int, Answer | Unanswered]:
-    """Answers by row: the questions of a part that have the same m go through the model together."""
-    results: dict[int, Answer | Unanswered] = {}
-    waiting = iter(zip(decisions, ids, strict=True))
-    for rows, (encoded, questions) in zip(places, parts, strict=True):
-        own: dict[int, tuple[Decision, str]] = {}
-        groups: dict[int, list[int]] = {}
-        for k, (decision, name) in enumerate(islice(waiting, len(rows))):
-            if isinstance(decision, BudgetError):
-                results[rows[k]] = Unanswered(name, str(decision))
-                continue
-            own[k] = decision, name
-            groups.setdefault(decision.m, []).append(k)
-        for members in groups.values():
-            told = _group(model, encoded, questions, members, own, limit)
-            results |= {rows[k]: answer for k, answer in zip(members, told, strict=True)}
-    return results
+def _together(batches: Iterator[_Batch], limit: Budget | None, model: Any, rule: Any) -> Iterator[Answer | Unanswered]:
+    """All questions decided at once, then answered batch by batch."""
+    parts = _Parts(batches, model)
+    decisions = iter(rule.decide_together(model, parts, limit, parts.ids) if any(parts) else ())
+    for batch in parts.batches:
+        if batch.rows:
+            batch.encoded = _patches_alone(model, batch.encoded, model.device)
+        yield from _answers(model, batch, list(islice(decisions, len(batch.rows))), limit)
+        batch.encoded = None
+
+
+class _Parts:
+    """(encoded, questions) of each batch that shares a mean, opened when somebody first comes to it.
+
+    Who decides looks at a part before taking the next: by then its pixels may go, and its patches wait beside the
+    accelerator. `ids` grows along, so that it is whole once all parts were gone through.
+    """
+
+    def __init__(self, batches: Iterator[_Batch], model: Any) -> None:
+        self.batches: list[_Batch] = []
+        self.ids: list[str] = []
+        self._coming, self._model = batches, model
+
+    def __iter__(self) -> Iterator[tuple[Any, list[str]]]:
+        place = 0
+        while place < len(self.batches) or self._another():
+            batch = self.batches[place]
+            place += 1
+            if batch.rows:
+                yield batch.encoded, batch.questions
+                batch.encoded = _patches_alone(self._model, batch.encoded, "cpu")
+
+    def _another(self) -> bool:
+        batch = next(self._coming, None)
+        if batch is None:
+            return False
+        self.batches.append(batch)
+        self.ids += [batch.ids[row] for row in batch.rows]
+        return True
+
+
+def _patches_alone(model: Any, encoded: Any, device: Any) -> Any:
+    return model.from_patches(encoded.patches.to(device))
+
+
+def _answers(
+    model: NestedBackbone, batch: _Batch, decisions: Sequence[Decision | BudgetError], limit: Budget | None
+) -> list[Answer | Unanswered]:
+    """Answers by row: the questions of a batch that have the same m go through the model together."""
+    results: dict[int, Answer | Unanswered] = {**batch.errors}
+    groups: dict[int, dict[int, Decision]] = {}
+    for place, decision in enumerate(decisions):
+        if isinstance(decision, BudgetError):
+            results[batch.rows[place]] = Unanswered(batch.ids[batch.rows[place]], str(decision))
+        else:
+            groups.setdefault(decision.m, {})[place] = decision
+    for group in groups.values():
+        results |= zip((batch.rows[place] for place in group), _group(model, batch, group, limit), strict=True)
+    return [results[row] for row in range(len(batch.ids))]
 
 
 def _group(
-    model: NestedBackbone,
-    encoded: Any,
-    questions: Sequence[str],
-    members: list[int],
-    own: Mapping[int, tuple[Decision, str]],
-    limit: Budget | None,
+    model: NestedBackbone, batch: _Batch, group: dict[int, Decision], limit: Budget | None
 ) -> list[Answer | Unanswered]:
-    """Answers of one group; where one of its questions cannot be asked, each is asked alone."""
+    """Answers of questions by their places in a batch; where one of them cannot be asked, each is asked alone."""
     started = time.perf_counter()
-    chosen, decisions = encoded.select(members), [own[k][0] for k in members]
+    chosen, decisions = batch.encoded.select(list(group)), list(group.values())
     try:
         check_cap(model, chosen, decisions, limit)
-        generations = model.generate(chosen, [questions[k] for k in members], [decision.m for decision in decisions])
+        questions = [batch.questions[place] for place in group]
+        generations = model.generate(chosen, questions, [decision.m for decision in decisions])
     except MatryoshkaError as error:
-        if len(members) == 1:
-            return [Unanswered(own[members[0]][1], str(error))]
-        return [told for k in members for told in _group(model, encoded, questions, [k], own, limit)]
-    ms = (time.perf_counter() - started) * 1000 / len(members)
+        if len(group) == 1:
+            return [Unanswered(batch.ids[batch.rows[place]], str(error)) for place in group]
+        alone = ({place: decision} for place, decision in group.items())
+        return [told for one in alone for told in _group(model, batch, one, limit)]
+    ms = (time.perf_counter() - started) * 1000 / len(group)
     return [
-        answered(model, generation, own[k][0], True, ms) for k, generation in zip(members, generations, strict=True)
+        answered(model, generation, decision, True, ms)
+        for generation, decision in zip(generations, decisions, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from router.routed import Routed
+from router.routed import Routed, slope_ends
 from training_data.curves import Curve, Gap, Steps, gap_recovered, group_sums, hull, slope_merge
 
 NEAR = 1e-9  # scores and costs that differ by less are means of the same rows in another order
@@ -47,12 +47,39 @@ class Seen(NamedTuple):
     gap: Gap
 
 
+class Known(NamedTuple):
+    """What training rows say of each data set: mean scores and costs, (s + 1, k), the last row for one never seen.
+
+    `names` (s,) are sorted.
+    """
+
+    names: np.ndarray
+    score: np.ndarray
+    cost: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: np.ndarray, score: np.ndarray, cost: np.ndarray) -> Known:
+        """From rows; a data set that is not among them is given the mean of them all."""
+        names, member, sizes = np.unique(dataset, return_inverse=True, return_counts=True)
+        means = (
+            np.vstack([group_sums(values, member, names.size) / sizes[:, None], values.mean(axis=0)])
+            for values in (score, cost)
+        )
+        return cls(names, *means)
+
+    def means(self, dataset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(scores, costs), each (n, k), of rows of these data sets (n,)."""
+        place = np.minimum(np.searchsorted(self.names, dataset), self.names.size - 1)
+        place = np.where(self.names[place] == dataset, place, self.names.size)
+        return self.score[place], self.cost[place]
+
+
 class Bench:
     """Test rows with all that was decided before they were scored.
 
     Args:
         test, calibration: rows; only the second decide anything.
-        known: rows whose means are what a data set's name says.
+        known: what a data set's name says.
         prices: (p,) descending.
         full: number of the best constant arm on training data.
         routing_cost: of every routed answer.
@@ -68,7 +95,7 @@ class Bench:
         self,
         test: Routed,
         calibration: Routed,
-        known: Routed,
+        known: Known,
         prices: np.ndarray,
         full: int,
         routing_cost: float,
@@ -76,8 +103,8 @@ class Bench:
     ) -> None:
         self.full = full
         self.choice = test.choice(prices)
-        self.keeping = _keeping(calibration, prices, full, routing_cost, shares)
-        known_score, known_cost = known_means(known, test.dataset)
+        self.keeping = keeping(calibration, prices, full, routing_cost, shares)
+        known_score, known_cost = known.means(test.dataset)
         self._oracle = _Path(slope_merge(test.score, test.cost), test)
         self._identity = _Path(slope_merge(known_score, known_cost), test)
         order = np.argsort(test.cost.mean(axis=0), kind="stable")
@@ -95,6 +122,11 @@ class Bench:
         )
         self._ends = np.cumsum([part.shape[1] for part in parts])[:-1]
         self.columns = np.hstack(parts)
+
+    def taken(self, share: float) -> np.ndarray:
+        """The arm of every test row (n,) at the price that keeps this share: full where none does."""
+        place = self.keeping[share]
+        return np.full(len(self.choice), self.full) if place is None else self.choice[:, place]
 
     def split(self, means: np.ndarray) -> Means:
         """Weighted means of `columns`, (q,), by name."""
@@ -144,7 +176,7 @@ class _Path:
         self._base = np.stack([values[every, first] for values in tables])  # (2, n)
         moves = [values[steps.row, steps.target] - values[steps.row, steps.origin] for values in tables]
         self._row, self._moves = steps.row, moves
-        self._ends = np.flatnonzero(np.append(steps.slope[1:] != steps.slope[:-1], True)[: steps.slope.size])
+        self._ends = slope_ends(steps.slope)
 
     def curve(self, weights: np.ndarray) -> Curve:
         """One point per price, from every row at its cheapest arm to no step left."""
@@ -155,22 +187,6 @@ class _Path:
             for start, move in zip(base, self._moves, strict=True)
         )
         return Curve.through(*points)
-
-
-def known_means(known: Routed, dataset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a data set's name says of scores and costs: the means of its known rows, (n, k) for rows `dataset` (n,).
-
-    A data set that is not among them is given the mean of them all.
-    """
-    names, member, sizes = np.unique(known.dataset, return_inverse=True, return_counts=True)
-    place = np.minimum(np.searchsorted(names, dataset), names.size - 1)
-    place = np.where(names[place] == dataset, place, names.size)  # one beyond: unseen
-    means = (
-        np.vstack([group_sums(values, member, names.size) / sizes[:, None], values.mean(axis=0)])
-        for values in (known.score, known.cost)
-    )
-    score, cost = (table[place] for table in means)
-    return score, cost
 
 
 def against(router: Curve, fixed: Curve, oracle: Curve) -> float:
@@ -211,7 +227,7 @@ def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float
     return Curve.through(*(np.concatenate([[first], values[inside], [last]]) for first, values, last in points))
 
 
-def _keeping(
+def keeping(
     rows: Routed, prices: np.ndarray, full: int, routing_cost: float, shares: Sequence[float]
 ) -> dict[float, int | None]:
     """By share of full's score, the place of the cheapest price that keeps it on these rows; None: full for all."""

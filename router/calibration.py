@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders.errors import BudgetError, DataError
+from encoders.errors import DataError
+from router.bench import Known
 from router.budget import Budget
 from router.certificate import Certificate, certify
-from router.evaluation import OPERATING
-from router.routed import Routed, price_grid
-from training_data.curves import slope_merge
+from router.routed import Routed, price_array, price_of_mean
+from training_data.curves import table
 
 FEWEST = 50  # pictures; below, prices would be fixed on luck
 
@@ -33,7 +33,12 @@ class Calibration:
         typical: (k,) mean cost of each arm on the rows the router was fitted on: what a choice is charged, since the
             length of an answer is not known before it is given.
         full: number of the best constant arm on the rows the router was fitted on.
-        sources: (s,) str, sorted, the data sets of all training rows; source_score, source_cost: (s, k), their means.
+        prices: (p,) descending to 0, worth telling apart; fixed on out-of-fold curves of the rows it was fitted on,
+            before any of these rows was seen, as the certificate wants it.
+        operating: the price that keeps 99 % of full's score here at the least cost; NaN where none does: full for all.
+        trained: (t,) int64, keys of all pictures that were fitted or calibrated on.
+        sources: (s,) str, sorted, the data sets of all training rows; source_score, source_cost: (s + 1, k), their
+            means, and the mean of all for a data set that is not among them.
     """
 
     curve: np.ndarray
@@ -43,6 +48,9 @@ class Calibration:
     dataset: np.ndarray
     typical: np.ndarray
     full: int
+    prices: np.ndarray
+    operating: float
+    trained: np.ndarray
     sources: np.ndarray
     source_score: np.ndarray
     source_cost: np.ndarray
@@ -51,28 +59,28 @@ class Calibration:
         arms = self.routed().score.shape[1]
         if self.typical.shape != (arms,) or not (self.typical > 0).all() or not 0 <= self.full < arms:
             raise DataError(f"calibration needs a positive typical cost per arm ({arms}), was: {self.typical}")
-        self.known()  # refuses tables of another shape
+        prices, shape = self.prices, (len(self.sources) + 1, arms)
+        if (np.diff(price_array(prices)) > 0).any():  # slopes that differ by rounding make prices that do not
+            raise DataError(f"calibration needs prices that never rise, was: {prices}")
+        if self.source_score.shape != shape or self.source_cost.shape != shape:
+            raise DataError(f"calibration needs tables {shape} of its data sets, was: {self.source_score.shape}")
+        table(self.source_score, self.source_cost)
+        finite = np.isnan(self.operating) or 0 <= self.operating < np.inf
+        if self.trained.ndim != 1 or self.trained.dtype.kind not in "iu" or not finite:
+            raise DataError(f"calibration needs keys of pictures and a price of at least 0, was: {self.operating}")
 
     def routed(self) -> Routed:
         """These rows as an evaluation takes them."""
         return Routed(self.curve, self.score, self.cost, self.group, self.dataset, self.typical)
 
-    def known(self) -> Routed:
-        """One row per data set of the training rows, for what its name alone says."""
-        return Routed(self.source_score, self.source_score, self.source_cost, self.sources, self.sources)
+    def known(self) -> Known:
+        """What a data set's name alone says."""
+        return Known(self.sources, self.source_score, self.source_cost)
 
     @property
-    def prices(self) -> np.ndarray:
-        """Prices worth telling apart (p,), descending to 0."""
-        return price_grid(self.routed())
-
-    def operating_price(self) -> float:
-        """The dearest price that keeps 99 % of full's score here; 0 where none does."""
-        routed = self.routed()
-        prices = self.prices
-        kept = np.take_along_axis(routed.score, routed.choice(prices), axis=1).mean(axis=0)
-        enough = np.flatnonzero(kept >= OPERATING * routed.score[:, self.full].mean())
-        return float(prices[enough[0]]) if enough.size else 0.0
+    def trained_names(self) -> np.ndarray:
+        """Names of all pictures that were fitted or calibrated on, (t,) str, as `Routed.group` has them."""
+        return self.trained.astype(np.str_)
 
     def price_of_mean(self, mean: float, cost: np.ndarray) -> float:
         """The least price at which these rows cost at most `mean` each, `cost` (k,) being charged.
@@ -80,22 +88,11 @@ class Calibration:
         Raises:
             BudgetError: even the cheapest arm is dearer.
         """
-        if mean < (least := float(cost.min())):
-            raise BudgetError(f"a mean must reach the cheapest arm's cost, {least:g}, was: {mean:g}")
-        steps = slope_merge(self.curve, cost)
-        spent = cost.min() + np.cumsum(steps.cost) / len(self.curve)
-        ends = np.flatnonzero(np.append(steps.slope[1:] != steps.slope[:-1], True)[: steps.slope.size])
-        over = np.flatnonzero(spent[ends] > mean)
-        if not over.size:
-            return 0.0
-        first = steps.slope[ends[over[0]]]  # the first slope that cannot be bought
-        before = steps.slope[ends[over[0] - 1]] if over[0] else 2 * first
-        return float((first + before) / 2)
+        return price_of_mean(self.curve, cost, mean)
 
     def certificate(self, budget: Budget, alpha: float = 0.1) -> Certificate:
         """The certified price for a promise, by `router.certificate`."""
-        prices = self.prices[::-1]
-        routed = self.routed()
+        prices, routed = self.prices[::-1], self.routed()
         return certify(
             self.score,
             self.cost,
@@ -132,4 +129,4 @@ class Calibration:
             raise DataError(f"calibration rows must name one of {len(sources)} data sets, was: otherwise")
         named = np.array([str(name) for name in sources])
         values |= {"group": values["group"].astype(np.str_), "dataset": named[dataset], "sources": named}
-        return cls(**values | {"full": int(full.item())})
+        return cls(**values | {"full": int(full.item()), "operating": float(values["operating"].item())})

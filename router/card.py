@@ -32,7 +32,7 @@ def card(router: Router) -> str:
         f"others; {_count(facts, 'pictures')} pictures in all; data {str(facts.get('data', ''))[:16]}",
         f"- head {facts.get('head', '')}, seed {facts.get('seed', '')}",
         "- columns: " + ", ".join(f"{group} {count}" for group, count in groups.items()),
-        f"- operating point (no budget): price {router.operating_price:.6g} of score per {router.unit}",
+        f"- operating point (no budget): {_operating(router)}",
         f"- full, the best constant arm: {router.arms[router.calibration.full]}",
         "- libraries: " + ", ".join(f"{library} {version}" for library, version in libraries.items()),
         "",
@@ -49,3 +49,9 @@ def _count(facts: Mapping[str, Any], name: str) -> str:
     """A fact that counts; a loaded folder's facts are whatever somebody wrote there."""
     count = facts.get(name)
     return f"{count:,}" if isinstance(count, int) else "unknown"
+
+
+def _operating(router: Router) -> str:
+    if router.operating_price is None:
+        return "full, since no price kept 99 % of its score on calibration pictures"
+    return f"price {router.operating_price:.6g} of score per {router.unit}"

@@ -16,9 +16,9 @@ from router import question
 from router.question import QuestionScores
 
 TEXT = ("words", "text")  # groups that need no picture
-VISUAL = ("pixels", "patches", "bands", "match")  # groups of encoders.features that are read unless others are named
+VISUAL = ("pixels", "patches")  # groups of encoders.features that are read unless others are named
 GROUPS = (*VISUAL, *TEXT)
-POOLED = "pooled"  # the mean patch: one column per channel, too many for what they say (docs/log.md)
+MORE = ("bands", "match", "pooled")  # of what sweeps record: they did not earn what they cost here (docs/log.md)
 
 
 def group_of(name: str) -> str:
@@ -65,16 +65,23 @@ class Columns:
         Raises:
             DataError: a feature it was fitted on is missing, or there are not as many rows as questions.
         """
-        return self._joined(questions, visual, names, None if self.scores is None else self.scores(questions))
+        texts = list(dict.fromkeys(questions))  # people ask the same of many pictures: each text is read once
+        place = dict(zip(texts, range(len(texts)), strict=True))
+        row = np.array([place[text] for text in questions], np.int64)
+        readings = None if self.scores is None else self.scores(texts)[row]
+        words = question.word_features(texts)[row] if self.words else None
+        return self._joined(len(questions), visual, names, words, readings)
 
     def _joined(
-        self, questions: Sequence[str], visual: np.ndarray | None, names: Sequence[str], readings: np.ndarray | None
+        self,
+        rows: int,
+        visual: np.ndarray | None,
+        names: Sequence[str],
+        words: np.ndarray | None,
+        readings: np.ndarray | None,
     ) -> np.ndarray:
-        parts = [] if not self.visual else [self._looked_up(visual, names, len(questions))]
-        if self.words:
-            parts.append(question.word_features(questions))
-        if readings is not None:
-            parts.append(readings.astype(np.float32))
+        parts = [] if not self.visual else [self._looked_up(visual, names, rows)]
+        parts += [part for part in (words, readings) if part is not None]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def _looked_up(self, visual: np.ndarray | None, names: Sequence[str], rows: int) -> np.ndarray:
@@ -104,11 +111,12 @@ class Columns:
         Raises:
             DataError: an unknown group, or none that there is data for.
         """
-        if unknown := sorted(set(groups) - {*GROUPS, POOLED}):
-            raise DataError(f"groups of columns are {', '.join(GROUPS)}, was: {unknown[0]!r}")
+        if unknown := sorted(set(groups) - {*GROUPS, *MORE}):
+            raise DataError(f"groups of columns are {', '.join((*GROUPS, *MORE))}, was: {unknown[0]!r}")
         chosen = tuple(name for name in names if group_of(name) in groups) if visual is not None else ()
         scores, readings = QuestionScores.fit(questions, target, dataset, fold) if "text" in groups else (None, None)
         columns = cls(chosen, "words" in groups, scores, tuple(arms))
         if not columns.names:
             raise DataError(f"a router must read something, was: no column of {', '.join(groups)}; sweep with pictures")
-        return columns, columns._joined(questions, visual, names, readings)
+        words = question.word_features(questions) if columns.words else None
+        return columns, columns._joined(len(questions), visual, names, words, readings)

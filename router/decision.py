@@ -27,6 +27,7 @@ class Decision:
         curve: predicted expected score by arm; empty where nothing was predicted.
         price: score paid per unit of cost; None where no price was in play.
         unit: of that cost.
+        tflops: what deciding took, beside the vision pass, in 10^12 operations.
     """
 
     m: int
@@ -35,6 +36,7 @@ class Decision:
     curve: dict[str, float] = field(default_factory=dict)
     price: float | None = None
     unit: str = ""
+    tflops: float = 0.0
     _reasons: Callable[[], list[Reason]] = field(default=list, repr=False, compare=False)
 
     def explain(self) -> str:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from encoders.errors import DataError
-from router.bench import Bench, Means, Seen, against, outside, reach
-from router.evaluation_record import Beside, Evaluation, Saving
-from router.routed import Routed, price_array, price_grid
+from router.bench import Bench, Known, Means, Seen, against, outside, reach
+from router.evaluation_record import Beside, Evaluation, Member, Saving
+from router.routed import Routed, price_array, price_grid, price_of_mean
 from training_data.bootstrap import Estimate, Resamples, interval
-from training_data.curves import Curve, oracle_curve
+from training_data.curves import Curve, group_sums, oracle_curve
 from training_data.oracle import by_replicate, complete, replicate_oracle
 
 __all__ = ["Beside", "Evaluation", "Routed", "Saving", "evaluate", "price_grid"]
@@ -34,13 +34,15 @@ def evaluate(
     *,
     arms: Sequence[str],
     full: int,
-    known: Routed | None = None,
+    known: Known | None = None,
+    trained: np.ndarray | None = None,
     prices: np.ndarray | None = None,
     routing_cost: float = 0.0,
     at: Sequence[float] = (),
     replicate: np.ndarray | None = None,
     id: np.ndarray | None = None,
     unit: str = "tflops",
+    router_ms: float = math.nan,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
@@ -56,13 +58,15 @@ def evaluate(
         calibration: rows of other pictures, unseen by the fit too.
         arms: k names.
         full: number of the best constant arm on training data.
-        known: training rows, whose means are what a data set's name says; None for the calibration rows.
+        known: what training rows say of each data set; None for the calibration rows.
+        trained: names of all pictures that were trained or calibrated on; None for the calibration rows'.
         prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
         routing_cost: in the table's unit, added to every routed answer's cost and to no constant's.
         at: costs at which to read R.
         replicate: (n,) int, with `id`: 0 marks the examples, the others serve only the cross-fitted oracle.
         id: (n,) the example of each test row.
         unit: what costs are counted in.
+        router_ms: what predicting one test row took.
         resamples: of the test pictures.
         seed: of the resamples.
 
@@ -72,7 +76,7 @@ def evaluate(
     _check(test, calibration, arms, full, routing_cost, at)
     asked = price_grid(calibration) if prices is None else np.unique(price_array(prices))[::-1]
     rows, replicated = _parted(test, replicate, id)
-    named = calibration if known is None else known
+    named = Known.of(calibration.dataset, calibration.score, calibration.cost) if known is None else known
     bench = Bench(rows, calibration, named, asked, full, routing_cost, SHARES)
     means, seen = _even(bench)
     drawn = Resamples(rows.group, resamples, seed)
@@ -83,7 +87,7 @@ def evaluate(
         all_rows, fair = replicated
         again = _even(Bench(all_rows, calibration, named, asked, full, routing_cost, SHARES))[1]
         fair_gap = against(again.router, again.fixed, fair)
-    count = _choices(bench, len(arms))
+    count = np.bincount(bench.taken(OPERATING), minlength=len(arms))
     full_cost = means.policy(None, full)[0]
     return Evaluation(
         arms=tuple(arms),
@@ -94,7 +98,7 @@ def evaluate(
         routing_cost=float(routing_cost),
         rows=len(rows),
         pictures=drawn.pictures.size,
-        shared_pictures=np.intersect1d(drawn.pictures, calibration.group).size,
+        shared_pictures=np.intersect1d(drawn.pictures, calibration.group if trained is None else trained).size,
         prices=asked.size,
         dropped=int(outside(seen.fixed, means.routed_cost, full_cost).sum()),
         curve=seen.router,
@@ -118,6 +122,9 @@ def evaluate(
         brier_identity=float(means.brier[1]),
         brier_skill=found["skill"],
         gain_slope=found["slope"],
+        adherence=_adherence(rows, calibration, arms),
+        members=_members(rows, bench, routing_cost),
+        router_ms=router_ms,
         choice_count=tuple(count.tolist()),
         choice_entropy=_entropy(count),
     )
@@ -199,11 +206,29 @@ def _beside(cost: float, seen: Seen) -> Beside:
     return Beside(cost, *(float(curve.at(cost)) for curve in (seen.router, seen.fixed, seen.oracle)))
 
 
-def _choices(bench: Bench, arms: int) -> np.ndarray:
-    """How many test rows take each arm at the operating price: (k,) int64."""
-    place = bench.keeping[OPERATING]
-    taken = np.full(len(bench.choice), bench.full) if place is None else bench.choice[:, place]
-    return np.bincount(taken, minlength=arms)
+def _adherence(test: Routed, calibration: Routed, arms: Sequence[str]) -> dict[str, float]:
+    """What is spent over what may be, for means of what the arms between the cheapest and the dearest cost."""
+    typical = calibration.charges.mean(axis=0)
+    between = [arm for arm in range(len(arms)) if typical.min() < typical[arm] < typical.max()]
+    prices = [price_of_mean(calibration.curve, typical, float(typical[arm])) for arm in between]
+    choice = test.choice(np.array(prices)) if prices else np.empty((len(test), 0), np.int64)
+    spent = np.take_along_axis(test.cost, choice, axis=1).mean(axis=0)
+    return {arms[arm]: float(cost / typical[arm]) for arm, cost in zip(between, spent, strict=True)}
+
+
+def _members(test: Routed, bench: Bench, routing_cost: float) -> tuple[Member, ...]:
+    """The data sets, at the operating price; none where there is only one."""
+    names, member, sizes = np.unique(test.dataset, return_inverse=True, return_counts=True)
+    if names.size < 2:
+        return ()
+    every, taken, full = np.arange(len(test)), bench.taken(OPERATING), bench.full
+    paid = 0.0 if bench.keeping[OPERATING] is None else routing_cost
+    parts = test.score[:, full], test.score[every, taken], test.cost[every, taken] + paid, test.cost[:, full]
+    means = group_sums(np.stack([*parts, test.score.max(axis=1)], axis=1), member, names.size) / sizes[:, None]
+    return tuple(
+        Member(str(name), int(size), float(whole), float(routed), float(cost / dear), float(best))
+        for name, size, (whole, routed, cost, dear, best) in zip(names, sizes, means, strict=True)
+    )
 
 
 def _entropy(count: np.ndarray) -> float:

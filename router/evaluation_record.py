@@ -13,6 +13,7 @@ from training_data.bootstrap import Estimate
 from training_data.curves import Curve, Gap
 
 _MOST_ARMS = 9  # lines of the text table
+_MOST_MEMBERS = 20
 _WIDTH = 46
 
 
@@ -49,6 +50,25 @@ class Beside:
     oracle: float
 
 
+@dataclass(frozen=True)
+class Member:
+    """One data set of the test, at the 99 % price: where a router saves, and what it loses there.
+
+    Attributes:
+        name, rows: of the data set.
+        full, routed: mean scores of the full arm and of the router.
+        share: mean cost, routing included, over full's mean cost on the same rows.
+        best: mean score of hindsight, the best arm of every row.
+    """
+
+    name: str
+    rows: int
+    full: float
+    routed: float
+    share: float
+    best: float
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """A router on test pictures, with everything it must be held against (DESIGN, section 3).
@@ -79,6 +99,10 @@ class Evaluation:
             the row's data set. brier_skill: 1 - brier / brier_identity.
         gain_slope: of realised on predicted gains between arms that are neighbours in mean cost, all rows and pairs
             pooled, one intercept per pair; 1 where gains are as large as predicted.
+        adherence: by arm, what questions cost on average, routing left out, over what they may where a mean budget is
+            what this arm typically costs, at the price that met that mean on calibration rows.
+        members: the data sets of the test, by name, where there are several.
+        router_ms: of one question in this batch, features left out; NaN where it was not measured.
         choice_count: (k,) test rows that take each arm at the 99 % price; choice_entropy: of these, in bits.
     """
 
@@ -114,6 +138,9 @@ class Evaluation:
     brier_identity: float
     brier_skill: Estimate
     gain_slope: Estimate
+    adherence: dict[str, float]
+    members: tuple[Member, ...]
+    router_ms: float
     choice_count: tuple[int, ...]
     choice_entropy: float
 
@@ -133,16 +160,26 @@ class Evaluation:
         told["score_at_cost"] = {_key(cost): _number(score) for cost, score in self.score_at_cost.items()}
         told["choice_count"] = dict(zip(self.arms, self.choice_count, strict=True))
         told["choice_entropy_bits"] = _number(self.choice_entropy)
+        told["budget_adherence"] = {arm: _number(share) for arm, share in self.adherence.items()}
+        told["datasets"] = [vars(member) for member in self.members]
         told["arms"] = list(self.arms)
         for name in ("arm_cost", "arm_score"):
             told[name] = [_number(value) for value in getattr(self, name)]
         for name in ("full", "unit", "rows", "pictures", "shared_pictures", "prices", "dropped"):
             told[name] = getattr(self, name)
-        plain = ("routing_cost", "gap_recovered_full_charge", "gap_recovered_crossfit", "brier", "brier_identity")
-        return told | {name: _number(getattr(self, name)) for name in plain}
+        plain = (
+            "routing_cost",
+            "gap_recovered_full_charge",
+            "gap_recovered_crossfit",
+            "brier",
+            "brier_identity",
+            "router_ms",
+        )
+        return told | {name: _number(getattr(self, name)) for name in (*plain, "router_ms")}
 
     def __str__(self) -> str:
-        return "\n".join([*_heading(self), "", *_gaps(self), "", *_savings(self), "", *_predictions(self)])
+        parts = _heading(self), _gaps(self), _savings(self), _members(self), _predictions(self)
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
 def _heading(found: Evaluation) -> list[str]:
@@ -205,6 +242,18 @@ def _savings(found: Evaluation) -> list[str]:
     return lines
 
 
+def _members(found: Evaluation) -> list[str]:
+    if not found.members:
+        return []
+    lines = [f"{'at the 99 % price':<22}{'rows':>7}{'full':>9}{'routed':>9}{'of its cost':>14}{'hindsight':>12}"]
+    for one in sorted(found.members, key=lambda one: -one.rows)[:_MOST_MEMBERS]:
+        scores = f"{one.full:>9.3f}{one.routed:>9.3f}{100 * one.share:>12.1f} %{one.best:>12.3f}"
+        lines.append(f"{one.name[:21]:<22}{one.rows:>7,}{scores}")
+    if (more := len(found.members) - _MOST_MEMBERS) > 0:
+        lines.append(f"{more} smaller data sets are in the JSON")
+    return lines
+
+
 def _predictions(found: Evaluation) -> list[str]:
     rows = [
         (
@@ -217,6 +266,13 @@ def _predictions(found: Evaluation) -> list[str]:
             f"{found.choice_entropy:.2f}  of {math.log2(len(found.arms)):.2f}; 0 = one arm for all",
         ),
     ]
+    if found.adherence:
+        shares = [100 * share for share in found.adherence.values()]
+        rows.append(
+            ("means held at calibration's prices", f"{min(shares):.1f} to {max(shares):.1f} % of the budget is spent")
+        )
+    if not math.isnan(found.router_ms):
+        rows.append(("deciding, ms per question in this batch", f"{found.router_ms:.3f}  features left out"))
     return [f"{name:<{_WIDTH + 2}}{value}" for name, value in rows]
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from encoders.errors import DataError
 
-_CHUNK = 2**19  # (row, tree) pairs in flight at once: a batch of any size needs the same memory
+_LEVELS = 4  # that are gone down before trees which have ended are left out
+_CHUNK = 2**17  # (row, tree) pairs in flight at once: a batch of any size needs the same memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Forest:
 
     Attributes:
         feature: (nodes,) int32, the column a node looks at.
-        threshold: (nodes,) float64; a value not above it goes left.
-        left, right: (nodes,) int32, where to go; a leaf names itself twice, and children stand behind their parents.
+        threshold: (nodes,) float32; a value not above it goes to the next node. NaN at a leaf, which nothing leaves.
+        other: (nodes,) int32, where larger values go: behind the next node, or nowhere else at a leaf.
         value: (nodes, k) float32, the leaf's vector; at an inner node the mean of those below, which tells how much
             each split moved a prediction.
         root: (trees,) int32.
@@ -38,33 +39,29 @@ class Forest:
 
     feature: np.ndarray
     threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    other: np.ndarray
     value: np.ndarray
     root: np.ndarray
     columns: int
 
     def __post_init__(self) -> None:
         nodes = len(self.feature)
-        kinds = {"feature": "i", "threshold": "f", "left": "i", "right": "i", "value": "f", "root": "i"}
+        kinds = {"feature": "i", "threshold": "f", "other": "i", "value": "f", "root": "i"}
         for name, kind in kinds.items():
             array = getattr(self, name)
             if array.dtype.kind != kind or array.ndim != 1 + (name == "value") or len(array) != nodes:
                 if name == "root" and array.dtype.kind == kind and array.ndim == 1:
                     continue
                 raise DataError(f"a forest's {name} needs one entry per node ({nodes}), was: {_glance(array)}")
-        own = np.arange(nodes)
-        for name in ("left", "right"):
-            child = getattr(self, name)
-            if ((child < own) | (child >= nodes)).any():
-                raise DataError(f"a node's children must stand behind it in the forest, was not so in {name}")
-        half = (self.left == own) != (self.right == own)
-        if half.any() or ((self.root < 0) | (self.root >= max(nodes, 1))).any():
-            raise DataError("a forest needs nodes with two children or none, and roots among them, was: otherwise")
+        own, leaf = np.arange(nodes), np.isnan(self.threshold)
+        if (self.other >= nodes).any() or np.where(leaf, self.other != own, self.other <= own + 1).any():
+            raise DataError("a node's children must stand behind it in the forest, a leaf has none, was: otherwise")
+        if ((self.root < 0) | (self.root >= max(nodes, 1))).any():
+            raise DataError(f"a forest's roots must be among its {nodes} nodes, was: {self.root.max()}")
         if ((self.feature < 0) | (self.feature >= self.columns)).any():
             raise DataError(f"a forest looks at columns 0 to {self.columns - 1}, was: {self.feature.max()}")
-        if not np.isfinite(self.value).all() or np.isnan(self.threshold).any():
-            raise DataError("a forest must hold finite values and thresholds, was: NaN or infinity")
+        if not np.isfinite(self.value).all():
+            raise DataError("a forest must hold finite values, was: NaN or infinity")
 
     @property
     def outputs(self) -> int:
@@ -85,14 +82,15 @@ class Forest:
         """The leaf of every row in every tree: (n, trees)."""
         flat, width = table.ravel(), table.shape[1]
         node = np.tile(self.root, len(table))
+        slot, here = np.arange(node.size), node
         base = np.repeat(np.arange(len(table)) * width, len(self.root))
-        active = np.flatnonzero(self.left[node] != node)
-        while active.size:
-            here = node[active]
-            goes_left = flat[base[active] + self.feature[here]] <= self.threshold[here]
-            there = np.where(goes_left, self.left[here], self.right[here])
-            node[active] = there
-            active = active[self.left[there] != there]
+        while here.size:
+            for _ in range(_LEVELS):  # a leaf leads to itself, so that going on is right wherever it is not needed
+                goes_on = flat[base + self.feature[here]] <= self.threshold[here]
+                here = np.where(goes_on, here + 1, self.other[here])
+            node[slot] = here
+            inner = self.other[here] != here
+            slot, here, base = slot[inner], here[inner], base[inner]
         return node.reshape(len(table), len(self.root))
 
     def contributions(self, row: np.ndarray) -> np.ndarray:
@@ -104,8 +102,8 @@ class Forest:
         flat = self._checked(np.asarray(row)[None])[0]
         moved = np.zeros((self.columns, self.outputs))
         node = self.root
-        while (node := node[self.left[node] != node]).size:
-            there = np.where(flat[self.feature[node]] <= self.threshold[node], self.left[node], self.right[node])
+        while (node := node[self.other[node] != node]).size:
+            there = np.where(flat[self.feature[node]] <= self.threshold[node], node + 1, self.other[node])
             np.add.at(moved, self.feature[node], self.value[there].astype(np.float64) - self.value[node])
             node = there
         return moved
@@ -150,8 +148,7 @@ class Forest:
         return cls(
             together("feature"),
             together("threshold"),
-            together("left", places=True),
-            together("right", places=True),
+            together("other", places=True),
             together("value"),
             together("root", places=True),
             parts[0].columns,
@@ -161,22 +158,21 @@ class Forest:
     def empty(cls, columns: int, outputs: int) -> Forest:
         """A forest without trees: it predicts zero."""
         none = np.zeros(0, np.int32)
-        return cls(none, np.zeros(0), none, none, np.zeros((0, outputs), np.float32), none, columns)
+        return cls(none, np.zeros(0, np.float32), none, np.zeros((0, outputs), np.float32), none, columns)
 
 
 def from_lightgbm(booster: Any, direction: np.ndarray) -> Forest:
     """The trees of a LightGBM booster of one output, which then speaks along a vector `direction` (k,)."""
     trees = []
     for info in booster.dump_model()["tree_info"]:
-        nodes: list[tuple[int, float, int, int, float]] = []
+        nodes: list[tuple[int, float, int, float]] = []
         _walk(info["tree_structure"], nodes)
-        feature, threshold, left, right, value = (np.array(column) for column in zip(*nodes, strict=True))
+        feature, threshold, other, value = (np.array(column) for column in zip(*nodes, strict=True))
         trees.append(
             Forest(
                 feature.astype(np.int32),
-                threshold.astype(np.float64),
-                left.astype(np.int32),
-                right.astype(np.int32),
+                _rounded_down(threshold),
+                other.astype(np.int32),
                 (value[:, None] * direction).astype(np.float32),
                 np.zeros(1, np.int32),
                 booster.num_feature(),
@@ -185,29 +181,30 @@ def from_lightgbm(booster: Any, direction: np.ndarray) -> Forest:
     return Forest.joined(trees) if trees else Forest.empty(booster.num_feature(), len(direction))
 
 
-def _walk(tree: Mapping[str, Any], nodes: list[tuple[int, float, int, int, float]]) -> int:
-    """Append a tree's nodes, parents first; returns the place of its root."""
+def _walk(tree: Mapping[str, Any], nodes: list[tuple[int, float, int, float]]) -> None:
+    """Append a tree's nodes, each before its children and the left one of these first."""
     place = len(nodes)
     if "split_feature" not in tree:
-        nodes.append((0, np.inf, place, place, tree["leaf_value"]))
-        return place
-    nodes.append((0, 0.0, 0, 0, 0.0))
-    left, right = (_walk(tree[side], nodes) for side in ("left_child", "right_child"))
-    nodes[place] = (tree["split_feature"], tree["threshold"], left, right, tree["internal_value"])
-    return place
+        nodes.append((0, np.nan, place, tree["leaf_value"]))
+        return
+    nodes.append((0, 0.0, 0, 0.0))
+    _walk(tree["left_child"], nodes)
+    nodes[place] = (tree["split_feature"], tree["threshold"], len(nodes), tree["internal_value"])
+    _walk(tree["right_child"], nodes)
 
 
 def from_sklearn(forest: Any, directions: np.ndarray) -> Forest:
     """The mean of a scikit-learn forest of q outputs, each of which speaks along its row of `directions` (q, k)."""
     parts, share = [], 1 / len(forest.estimators_)
     for estimator in forest.estimators_:
-        tree = estimator.tree_
+        tree = estimator.tree_  # nodes stand as they were grown: the left child right behind its parent
         own, leaf = np.arange(tree.node_count, dtype=np.int32), tree.children_left < 0
+        if (tree.children_left[~leaf] != own[~leaf] + 1).any():
+            raise DataError("scikit-learn's trees must be grown depth first, was: otherwise; set no max_leaf_nodes")
         parts.append(
             Forest(
                 np.where(leaf, 0, tree.feature).astype(np.int32),
-                np.where(leaf, np.inf, tree.threshold),
-                np.where(leaf, own, tree.children_left).astype(np.int32),
+                _rounded_down(np.where(leaf, np.nan, tree.threshold)),
                 np.where(leaf, own, tree.children_right).astype(np.int32),
                 (tree.value[:, :, 0] @ directions * share).astype(np.float32),
                 np.zeros(1, np.int32),
@@ -215,6 +212,12 @@ def from_sklearn(forest: Any, directions: np.ndarray) -> Forest:
             )
         )
     return Forest.joined(parts)
+
+
+def _rounded_down(threshold: np.ndarray) -> np.ndarray:
+    """The largest float32 not above each threshold: float32 values fall on the same side of both."""
+    nearest = threshold.astype(np.float32)
+    return np.where(nearest > threshold, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
 def _glance(array: np.ndarray) -> str:

@@ -18,7 +18,8 @@ from router.forest import Forest, from_lightgbm, from_sklearn
 from router.readout import Readout
 
 Head = Literal["gain", "ordinal"]
-_ROWS_PER_LEAF = 400  # the least rows of a leaf are one in so many, within borders
+_BOOSTED = 0.25  # LightGBM's share of the mean with ExtraTrees
+_ROWS_PER_LEAF = {"boosted": 400, "extra": 1200}  # the least rows of a leaf are one in so many, within borders
 _STEEPEST = 2.0  # slope of realised on predicted gains that is believed; regularised trees say too little
 _SAME = 1e-9
 
@@ -36,24 +37,25 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         head: "gain" or "ordinal".
         components: leading contrasts that get a LightGBM of their own; what lies beyond them is noise to a router.
         rounds, learning_rate, leaves: of each LightGBM.
-        trees: of the multi-output ExtraTrees that LightGBM is averaged with; 0 for none.
+        trees: of the multi-output ExtraTrees that LightGBM is averaged with, three parts to one; 0 for none.
         folds: for the out-of-fold predictions that calibration is fitted on.
         seed: of everything random.
 
     Attributes
     ----------
         readout_: a Readout, which predicts without scikit-learn and LightGBM.
-        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made without the row's group.
+        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made without the row's group;
+            raw_out_of_fold_: the same before calibration.
     """
 
     def __init__(
         self,
         head: Head = "gain",
         components: int = 3,
-        rounds: int = 150,
-        learning_rate: float = 0.05,
+        rounds: int = 60,
+        learning_rate: float = 0.1,
         leaves: int = 12,
-        trees: int = 100,
+        trees: int = 60,
         folds: int = 4,
         seed: int = 0,
     ) -> None:
@@ -106,6 +108,7 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raw[outside] = constant + forest.predict(X[outside])
         constant, forest = self._grow(X, target)
         self.readout_ = Readout(forest, constant, **self._calibration(raw, scores))
+        self.raw_out_of_fold_ = raw
         self.out_of_fold_ = self.readout_.calibrated(raw)
         return self
 
@@ -127,16 +130,13 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         spread = wanted.std(axis=0) if len(X) > 1 else np.zeros(len(directions))
         alive = spread > _SAME
         parts = []
-        share = 1.0 if self.trees == 0 else 0.5
+        share = 1.0 if self.trees == 0 else _BOOSTED
         for direction, column in zip(directions[alive], wanted.T[alive], strict=True):
             parts.append(from_lightgbm(self._boost(X, column), direction * share))
         if self.trees and alive.any():
-            parts.append(from_sklearn(self._extra(X, wanted[:, alive]), directions[alive] * share))
+            parts.append(from_sklearn(self._extra(X, centred), np.eye(centred.shape[1]) * (1 - _BOOSTED)))
         parts = [part for part in parts if len(part.root)]
         return constant, Forest.joined(parts) if parts else Forest.empty(X.shape[1], rest.shape[1])
-
-    def _least(self, rows: int) -> int:
-        return int(np.clip(rows // _ROWS_PER_LEAF, 5, 60))
 
     def _boost(self, X: np.ndarray, column: np.ndarray) -> Any:
         import lightgbm
@@ -145,7 +145,7 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "objective": "regression",
             "num_leaves": self.leaves,
             "learning_rate": self.learning_rate,
-            "min_data_in_leaf": self._least(len(X)),
+            "min_data_in_leaf": _least(len(X), "boosted"),
             "feature_fraction": 0.3,
             "bagging_fraction": 0.7,
             "bagging_freq": 1,
@@ -164,9 +164,7 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         forest = ExtraTreesRegressor(
             self.trees,
-            min_samples_leaf=self._least(len(X)),
-            max_features=0.33,
-            max_depth=12,
+            min_samples_leaf=_least(len(X), "extra"),
             random_state=self.seed,
             n_jobs=-1,
         )
@@ -191,6 +189,10 @@ def reached(scores: np.ndarray) -> np.ndarray:
     """Indicators (n, k) that the oracle label is this arm or a cheaper one; all zero where nothing scored above 0."""
     best = scores.max(axis=1, keepdims=True)
     return np.maximum.accumulate((scores >= best - _SAME) & (best > 0), axis=1).astype(np.float64)
+
+
+def _least(rows: int, kind: str) -> int:
+    return int(np.clip(rows // _ROWS_PER_LEAF[kind], 5, 60))
 
 
 def folds_of(groups: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

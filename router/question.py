@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,19 +111,29 @@ class QuestionScores:
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Both readings side by side: (n, 2 k) float64."""
-        rows = [self._one(question) for question in questions]
-        return np.array(rows).reshape(len(rows), 2 * len(self.intercept))
+        found = [self._columns(question) for question in questions]
+        row = np.repeat(np.arange(len(found)), [len(counts) for counts in found])
+        column = np.array([column for counts in found for column in counts], np.int64)
+        count = np.array([count for counts in found for count in counts.values()], np.float64)
+        value = (1 + np.log(count)) * self.idf[column]
+        length = np.sqrt(np.bincount(row, value**2, minlength=len(found)))
+        value /= length[row]
+        sums = np.zeros((len(found), self._joined.shape[1]))
+        np.add.at(sums, row, value[:, None] * self._joined[column])  # one question at a time or many: the same order
+        arms = len(self.intercept)
+        return np.concatenate([sums[:, :arms] + self.intercept, _softmax(sums[:, arms:] + self.bias) @ self.means], 1)
 
-    def _one(self, question: str) -> np.ndarray:
-        counts: dict[int, float] = {}
+    @cached_property
+    def _joined(self) -> np.ndarray:
+        return np.concatenate([self.weights, self.logits], axis=1)
+
+    def _columns(self, question: str) -> dict[int, int]:
+        """How often each known n-gram occurs."""
+        counts: dict[int, int] = {}
         for gram in grams(question):
             if (column := self.vocabulary.get(gram)) is not None:
-                counts[column] = counts.get(column, 0.0) + 1.0
-        columns = np.fromiter(counts, np.int64, len(counts))
-        values = (1 + np.log(np.fromiter(counts.values(), np.float64, len(counts)))) * self.idf[columns]
-        values /= np.sqrt(values @ values) or 1.0
-        chances = _softmax((values @ self.logits[columns] + self.bias)[None])[0]
-        return np.concatenate([values @ self.weights[columns] + self.intercept, chances @ self.means])
+                counts[column] = counts.get(column, 0) + 1
+        return counts
 
     @classmethod
     def fit(
@@ -157,7 +169,8 @@ class QuestionScores:
 def grams(question: str) -> list[str]:
     """Runs of one to three tokens."""
     words = tokens(question)
-    return [" ".join(words[start : start + size]) for size in (1, 2, 3) for start in range(len(words) - size + 1)]
+    pairs = [f"{one} {two}" for one, two in pairwise(words)]
+    return [*words, *pairs, *(f"{pair} {word}" for pair, word in zip(pairs, words[2:], strict=False))]
 
 
 def _out_of_fold(matrix: Any, y: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:

@@ -6,7 +6,7 @@ Knows arrays. Knows no library that grew them, no picture and no question.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,11 @@ class Readout:
         gains = np.diff(away, axis=1) * self.slopes
         shape = np.concatenate([np.zeros((len(away), 1)), np.cumsum(gains, axis=1)], axis=1)
         return away.mean(axis=1, keepdims=True) * self.level_slope + shape - shape.mean(axis=1, keepdims=True)
+
+    def flat(self) -> Readout:
+        """The mean curve for every row."""
+        maps = [(x, np.full_like(y, mean)) for (x, y), mean in zip(self.knots, self.mean, strict=False)]
+        return replace(self, slopes=0 * self.slopes, level_slope=0 * self.level_slope, knots=tuple(maps))
 
     def contributions(self, row: np.ndarray) -> np.ndarray:
         """How much each column moved one row's curve: (columns, k); of the raw curve where maps follow it."""

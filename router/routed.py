@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from encoders.errors import DataError
-from router.allocate import best_arms
+from encoders.errors import BudgetError, DataError
+from router.allocate import best_arms, tie_keys
 from training_data.curves import slope_merge, table
 
 
@@ -89,6 +89,35 @@ class Routed:
         return found
 
 
+def named(group: np.ndarray) -> np.ndarray:
+    """Pictures' names (n,) as a router keeps them: hashed, so that a saved router tells nobody's file names."""
+    return tie_keys(group.tolist()).astype(np.str_)
+
+
+def price_of_mean(curve: np.ndarray, cost: np.ndarray, mean: float) -> float:
+    """The least price at which rows of these curves (n, k) cost at most `mean` each, `cost` (k,) being charged.
+
+    Raises:
+        BudgetError: even the cheapest arm is dearer.
+    """
+    if mean < (least := float(cost.min())):
+        raise BudgetError(f"a mean must reach the cheapest arm's cost, {least:g}, was: {mean:g}")
+    steps = slope_merge(curve, cost)
+    spent = cost.min() + np.cumsum(steps.cost) / len(curve)
+    ends = slope_ends(steps.slope)
+    over = np.flatnonzero(spent[ends] > mean)
+    if not over.size:
+        return 0.0
+    first = steps.slope[ends[over[0]]]  # the first slope that cannot be bought
+    before = steps.slope[ends[over[0] - 1]] if over[0] else 2 * first
+    return float((first + before) / 2)
+
+
+def slope_ends(slope: np.ndarray) -> np.ndarray:
+    """Places of the last step of each slope in descending order (s,): equal slopes are bought together."""
+    return np.flatnonzero(np.append(slope[1:] != slope[:-1], True)[: slope.size])
+
+
 def price_array(prices: np.ndarray | Sequence[float]) -> np.ndarray:
     """Prices (p,) as float64, checked."""
     asked = np.asarray(prices, np.float64)
@@ -115,7 +144,7 @@ def price_grid(routed: Routed, count: int = 64) -> np.ndarray:
     steps = slope_merge(routed.curve, routed.charges)
     if not steps.slope.size:
         return np.zeros(1)
-    ends = np.flatnonzero(np.append(steps.slope[1:] != steps.slope[:-1], True))  # equal slopes are bought together
+    ends = slope_ends(steps.slope)
     start = routed.charges[np.arange(len(routed)), steps.hull[:, 0]].sum()
     spent = np.append(start, start + np.cumsum(steps.cost)[ends])  # (slopes + 1,), all rows together
     wanted = np.geomspace(spent[0], spent[-1], count)

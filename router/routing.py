@@ -6,6 +6,7 @@ for a table's rows. Knows neither how m is spent nor how answers are scored.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -17,13 +18,13 @@ import numpy as np
 from encoders.errors import BackboneError, BudgetError, DataError
 from router.allocate import allocate, tie_keys
 from router.budget import Budget
-from router.calibration import FEWEST, Calibration
+from router.calibration import Calibration
 from router.certificate import Certificate
 from router.columns import GROUPS, Columns, group_of
 from router.decision import Decision, Reason
 from router.evaluation import Evaluation, evaluate
 from router.readout import Readout
-from router.routed import Routed
+from router.routed import Routed, named
 from router.spending import Spending
 from router.stream import FeedbackPrice
 from training_data.outcomes import Outcomes
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from router.predictor import Head
     from router.study import Study
 
-CALIBRATED = 0.2  # share of the pictures that prices are fixed on
-_SPLIT = 71  # seed of that split: another than a user's own, or their parts would fall together
+_REMEMBERED = 1000  # budgets
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Router:
         *,
         head: Head = "gain",
         groups: Sequence[str] = GROUPS,
-        routing_cost: float = 0.0,
+        routing_cost: float | None = None,
         seed: int = 0,
     ) -> Router:
         """Learn to spend from measured outcomes; minutes on a CPU.
@@ -83,15 +83,15 @@ class Router:
             outcomes: or a file of them.
             head: of the predictor.
             groups: of columns to read, of `router.columns.GROUPS`.
-            routing_cost: of one decision, in the outcomes' unit.
+            routing_cost: of one decision, in the outcomes' unit; None for what the sweep counted its features at.
             seed: of everything random.
 
         Raises:
             DataError: too few pictures, or nothing to read.
         """
-        from router.fitting import fit
+        from router.fitting import cheapest_first, fit
 
-        return fit(_loaded(outcomes), head, groups, routing_cost, seed)
+        return fit(cheapest_first(_loaded(outcomes).originals()), head, groups, routing_cost, seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a router folder (`router.saving`)."""
@@ -121,15 +121,21 @@ class Router:
             DataError: other arms, unit, backbone or features than it was fitted on.
         """
         test = self.fitting(_loaded(outcomes))
+        started = time.perf_counter()
+        routed = self.routed(test)
+        ms = (time.perf_counter() - started) * 1000 / len(test)
         return evaluate(
-            self.routed(test),
+            routed,
             self.calibration.routed(),
             arms=self.arms,
             full=self.calibration.full,
             known=self.calibration.known(),
+            trained=self.calibration.trained_names,
+            prices=self.calibration.prices,
             routing_cost=self.routing_cost,
             at=at,
             unit=self.unit,
+            router_ms=ms,
             resamples=resamples,
             seed=seed,
         )
@@ -159,7 +165,9 @@ class Router:
     def routed(self, outcomes: Outcomes) -> Routed:
         """Outcomes beside this router's curves for them."""
         curve = self.curves(outcomes.question.tolist(), outcomes.features)
-        return Routed(curve, outcomes.score, outcomes.cost, outcomes.group, outcomes.dataset, self.calibration.typical)
+        return Routed(
+            curve, outcomes.score, outcomes.cost, named(outcomes.group), outcomes.dataset, self.calibration.typical
+        )
 
     # ---- deciding
 
@@ -181,20 +189,31 @@ class Router:
         visual, names = (None, ()) if features is None else (features.values, features.names)
         return self.columns(questions, visual, names)
 
-    @cached_property
-    def operating_price(self) -> float:
-        """What None spends at: the dearest price that kept 99 % of full's score on calibration pictures."""
-        return self.calibration.operating_price()
+    @property
+    def operating_price(self) -> float | None:
+        """What None spends at: the price that kept 99 % of full's score on calibration pictures; None for full."""
+        return None if np.isnan(self.calibration.operating) else self.calibration.operating
 
     def certificate(self, budget: Budget) -> Certificate:
         """The evidence behind Budget(max_loss=...) or Budget(max_broken=...)."""
-        known: dict[Budget, Certificate] = self._certificates
-        if budget not in known:
-            known[budget] = self.calibration.certificate(budget)
-        return known[budget]
+        found: Certificate = self._remembered(("certificate", budget), lambda: self.calibration.certificate(budget))
+        return found
+
+    def _price_of_mean(self, mean: float, cost: np.ndarray) -> float:
+        key = "mean", mean, cost.tobytes()
+        return float(self._remembered(key, lambda: self.calibration.price_of_mean(mean, cost)))
+
+    def _remembered(self, key: object, find: Callable[[], Any]) -> Any:
+        """What thousands of rows were gone through for is found once per budget."""
+        found = self._memory.get(key)  # another thread may forget or find it meanwhile; both are harmless
+        if found is None:
+            if len(self._memory) >= _REMEMBERED:
+                self._memory.clear()
+            found = self._memory[key] = find()
+        return found
 
     @cached_property
-    def _certificates(self) -> dict[Budget, Certificate]:
+    def _memory(self) -> dict[object, Any]:
         return {}
 
     def choose(
@@ -216,31 +235,51 @@ class Router:
         Raises:
             BudgetError: the budget cannot be met.
         """
-        typical = self.calibration.typical
+        typical, own = self.calibration.typical, self.operating_price
         if budget is None:
-            arms = allocate(curve, typical, None, price=self.operating_price)
-            return arms, self.operating_price, self.unit, "the operating point, 99 % of full's score in calibration"
+            if own is None:
+                return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
+            reason = "the operating point, 99 % of full's score in calibration"
+            return allocate(curve, typical, None, price=own), own, self.unit, reason
         if budget.cap is not None:
-            arms = allocate(curve, costs(str(budget.unit)), budget, price=self.operating_price, price_cost=typical)
-            return arms, self.operating_price, self.unit, f"the best value within {budget}"
+            arms = allocate(curve, costs(str(budget.unit)), budget, price=own or 0.0, price_cost=typical)
+            return arms, own or 0.0, self.unit, f"the best value within {budget}"
         if budget.mean is not None:
-            unit = str(budget.unit)
-            cost = costs(unit)
-            if ids is not None:
-                arms = allocate(curve, cost, budget, key=tie_keys(ids))
-                return arms, None, unit, f"its share of {budget} over {len(curve):,} questions"
-            known = typical if unit == self.unit else np.atleast_2d(cost).mean(axis=0)
-            price = self.calibration.price_of_mean(budget.mean, known)
-            arms = allocate(curve, cost, Budget(price=price, unit=unit))
-            return arms, price, unit, f"the price that met {budget} in calibration"
+            return self._within_mean(curve, budget, costs, ids)
         if budget.price is not None:
             unit = budget.unit or self.unit
             cost = typical if unit == self.unit else costs(unit)
             return allocate(curve, cost, budget), budget.price, unit, "the price that was asked for"
         found = self.certificate(budget)
         if found.price is None:
-            return np.full(len(curve), self.calibration.full), None, self.unit, found.message
+            return self._full(len(curve), found.message)
         return allocate(curve, typical, Budget(price=found.price)), found.price, self.unit, found.message
+
+    def _within_mean(
+        self,
+        curve: np.ndarray,
+        budget: Budget,
+        costs: Callable[[str], np.ndarray],
+        ids: Sequence[object] | None,
+    ) -> tuple[np.ndarray, float | None, str, str]:
+        """A mean in the router's own unit is charged what arms cost where it was fitted, decoding and deciding too."""
+        unit, mean = str(budget.unit), float(budget.value)
+        cost = self.arm_cost(unit) if unit == self.unit else costs(unit)
+        if ids is not None:
+            arms = allocate(curve, cost, budget, key=tie_keys(ids))
+            return arms, None, unit, f"its share of {budget} over {len(curve):,} questions"
+        reason = f"the price that met {budget} in calibration"
+        if cost.ndim == 1 or (cost == cost[0]).all():
+            price = self._price_of_mean(mean, np.atleast_2d(cost)[0])
+            return allocate(curve, cost, Budget(price=price, unit=unit)), price, unit, reason
+        prices = [self._price_of_mean(mean, own) for own in cost]  # each question stands alone
+        each = [
+            allocate(curve[[row]], cost[[row]], Budget(price=price, unit=unit))[0] for row, price in enumerate(prices)
+        ]
+        return np.array(each), prices[0] if len(prices) == 1 else None, unit, reason
+
+    def _full(self, count: int, reason: str) -> tuple[np.ndarray, float | None, str, str]:
+        return np.full(count, self.calibration.full), None, self.unit, reason
 
     def decide(
         self, backbone: NestedBackbone, encoded: Any, questions: Sequence[str], budget: Budget | None
@@ -279,6 +318,7 @@ class Router:
                 dict(zip(self.arms, curve[row].tolist(), strict=True)),
                 price,
                 unit,
+                self.routing_cost if self.unit == "tflops" else 0.0,
                 partial(self.reasons, rows[row], int(arm), cheapest),
             )
             for row, arm in enumerate(arms)
@@ -328,9 +368,9 @@ class Router:
         return FeedbackPrice(budget.mean, self.calibration.curve, self.arm_cost(str(budget.unit)))
 
     def arm_cost(self, unit: str) -> np.ndarray:
-        """What each arm costs a typical question, (k,), in visual tokens or the router's own unit."""
+        """What each arm costs a typical question, (k,): visual tokens, or deciding included the router's own unit."""
         if unit == self.unit:
-            return self.calibration.typical
+            return self.calibration.typical + self.routing_cost
         if unit == "tokens" and self.m is not None:
             return self.m.astype(np.float64)
         raise BudgetError(f"this router's budgets are counted in {self._units}, was: {unit}")
@@ -347,6 +387,3 @@ def _loaded(outcomes: Outcomes | str | Path) -> Outcomes:
 def _other_backbone(own: tuple[str, str], other: tuple[str, str]) -> str:
     said = [f"{name} ({fingerprint[:8]})" for name, fingerprint in (own, other)]
     return f"this router was fitted on {said[0]}, was: {said[1]}; fit one for it"
-
-
-__all__ = ["FEWEST", "Router"]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from router.routing import Router
 
 FORMAT = 1
 _CONFIG = "config.json"
+_MAY_LACK = ("operating", "forest.threshold")  # no price that kept full's score; no split at a leaf
 _READOUT = "readout.safetensors"
 _FILES = (_READOUT, "calibration.safetensors", "question.safetensors", "vocabulary.json", "README.md")
 _LARGEST = 2**30  # bytes of one file; a router has a few million
@@ -57,7 +59,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "names of visual features, and whether words and text are read",
         lambda v: _names(v["visual"]) and isinstance(v["words"], bool) and isinstance(v["text"], bool),
     ),
-    "datasets": ("names", _names),
+    "datasets": ("different names, sorted", lambda v: _names(v) and v == sorted(set(v))),
     "routing_cost": (
         "a finite number",
         lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
@@ -65,25 +67,30 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "facts": ("an object", lambda v: isinstance(v, dict)),
     "files": (
         f"sha256 by file, of {', '.join(_FILES)}",
-        lambda v: set(v) <= set(_FILES) and all(isinstance(digest, str) for digest in v.values()),
+        lambda v: set(v) <= set(_FILES) and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in v.values()),
     ),
 }
 
 
 def save(router: Router, folder: Path) -> Path:
-    """Write a router folder.
+    """Write a router folder; killed at any moment, it leaves the router that was there before, or this one.
+
+    New files are laid beside the old under names that bear their sha256. Replacing config.json, which says what is
+    read, is the one step from the old router to the new; then the files take their plain names.
 
     Raises:
         DataError: something stands there already that is no router.
     """
-    known = (folder / _READOUT).is_file()  # config.json alone marks no router: model folders have one too
+    known = (folder / _READOUT).is_file() or any(
+        _waiting(folder, _READOUT)
+    )  # config.json alone marks no router: model folders have one too
     if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
     columns, calibration = router.columns, router.calibration
     files = {
         _READOUT: arrays_as_bytes(_plain(router.readout.arrays())),
         "calibration.safetensors": arrays_as_bytes(_plain(calibration.arrays())),
-        "README.md": card(router).encode(),
+        "README.md": card(router).encode(errors="replace"),
     }
     if columns.scores is not None:
         files["question.safetensors"] = arrays_as_bytes(_plain(columns.scores.arrays()))
@@ -101,14 +108,35 @@ def save(router: Router, folder: Path) -> Path:
         "facts": router.facts,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    written = json.dumps(config, indent=1) + "\n"  # what cannot be told is known before anything is overwritten
+    written = (json.dumps(config, indent=1) + "\n").encode()
+    _put(folder, files, written)  # what cannot be told is known before anything is written
+    return folder
+
+
+def _put(folder: Path, files: Mapping[str, bytes], config: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / _CONFIG).write_text(written, encoding="utf-8")
+    fresh = {name: _beside(folder, name, hashlib.sha256(content).hexdigest()) for name, content in files.items()}
+    for name, path in fresh.items():
+        path.write_bytes(files[name])
+    step = _beside(folder, _CONFIG, hashlib.sha256(config).hexdigest())
+    step.write_bytes(config)
+    step.replace(folder / _CONFIG)
+    for name, path in fresh.items():
+        path.replace(folder / name)
     for name in set(_FILES) - set(files):  # an earlier router may have read more
         (folder / name).unlink(missing_ok=True)
-    return folder
+    for name in (*_FILES, _CONFIG):  # an earlier saving may have been killed
+        for path in _waiting(folder, name):
+            path.unlink()
+
+
+def _beside(folder: Path, name: str, digest: str) -> Path:
+    """Where a file waits for its plain name, which may still be that of another router's."""
+    return folder / f"{name}.{digest}"
+
+
+def _waiting(folder: Path, name: str) -> Iterator[Path]:
+    return folder.glob(f"{name}.{'[0-9a-f]' * 64}")
 
 
 def load(folder: Path) -> Router:
@@ -158,9 +186,7 @@ def _built(folder: Path, config: Mapping[str, Any]) -> Router:
     readout = Readout.from_arrays(stored)
     _none_left(_READOUT, stored, readout.arrays())
     if readout.forest.columns != len(columns.names):
-        raise DataError(
-            f"a router's forest must read its {len(columns.names)} columns, was: {readout.forest.columns}"
-        )
+        raise DataError(f"a router's forest must read its {len(columns.names)} columns, was: {readout.forest.columns}")
     calibration = Calibration.from_arrays(_arrays(files, "calibration.safetensors"), config["datasets"])
     counts = readout.forest.outputs, len(calibration.typical), len(arms if m is None else m)
     if set(counts) != {len(arms)}:
@@ -191,7 +217,7 @@ def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, np.ndarray]:
     except (SafetensorError, KeyError) as error:  # a KeyError is a kind of number that NumPy has not
         raise DataError(f"{name} must be whole, was: {error}; save the router again") from error
     for part, array in arrays.items():
-        if array.dtype.kind not in "iuf" or np.isnan(array).any():
+        if array.dtype.kind not in "iuf" or (part not in _MAY_LACK and np.isnan(array).any()):
             raise DataError(f"{name} must hold real numbers, was: {array.dtype} or NaN in {part!r}")
     return arrays
 
@@ -216,16 +242,19 @@ def _held(files: Mapping[str, bytes], name: str) -> bytes:
 
 
 def _verified(folder: Path, name: str, digest: str) -> bytes:
-    path = folder / name
-    if not path.is_file():
+    found = ""
+    for path in (folder / name, _beside(folder, name, digest)):  # the second where a saving was killed
+        if path.is_file():
+            content = _bytes(path)
+            if (sha256 := hashlib.sha256(content).hexdigest()) == digest:
+                return content
+            found = found or sha256
+    if not found:
         raise DataError(f"a router folder must hold {name}, missing: it in {folder.name!r}; save it again")
-    content = _bytes(path)
-    if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise DataError(
-            f"{name} must have the sha256 that {_CONFIG} names ({digest[:12]}...), was: {found[:12]}...; it was "
-            "damaged or changed after saving"
-        )
-    return content
+    raise DataError(
+        f"{name} must have the sha256 that {_CONFIG} names ({digest[:12]}...), was: {found[:12]}...; it was damaged or "
+        "changed after saving"
+    )
 
 
 def _bytes(path: Path) -> bytes:

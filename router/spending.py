@@ -12,17 +12,22 @@ import numpy as np
 
 from encoders.errors import BackboneError, BudgetError
 from encoders.prompts import check_question
+from router.columns import group_of
 from training_data.outcomes import Features
 
 if TYPE_CHECKING:
+    from encoders.cost import LatencyProfile
     from router.routing import Router
 
 
 class Spending:
-    """n questions about n encoded pictures, before an arm is chosen.
+    """n questions about n encoded pictures, before an arm is chosen; what it holds of the pictures is a few numbers.
+
+    The pictures are looked at here and now, so that whoever decides for thousands need not keep them.
 
     Raises:
-        BackboneError: the backbone is not the one the router was fitted on, or not the one that encoded the pictures.
+        BackboneError: the backbone is not the one the router was fitted on, or not the one that encoded the pictures,
+            or this installation makes features of another version.
         QuestionError: a question that cannot be asked.
     """
 
@@ -40,48 +45,57 @@ class Spending:
         backbone.check_pictures(encoded)
         for question in questions:
             check_question(question)
-        self._router, self._backbone, self._encoded, self._questions = router, backbone, encoded, list(questions)
+        self._router, self._backbone, self._questions = router, backbone, list(questions)
+        self._features = None if router.features is None else self._seen(encoded, router.features[0])
+        self._tokens = np.array([backbone.visual_tokens(encoded, m) for m in router.m.tolist()]).T
 
     def features(self) -> Features | None:
-        """Visual features of the pictures, as a sweep records them; None where the router looks at none.
+        """Visual features of the pictures, as a sweep records them; None where the router looks at none."""
+        return self._features
 
-        Raises:
-            BackboneError: this installation makes features of another version.
-        """
-        if self._router.features is None:
-            return None
+    def _seen(self, encoded: Any, version: int) -> Features:
         from encoders import features
 
-        if features.VERSION != self._router.features[0]:
+        if version != features.VERSION:
             raise BackboneError(
-                f"this router reads visual features of version {self._router.features[0]}, was: version "
-                f"{features.VERSION}; run `matryoshka-router features` and fit again"
+                f"this router reads visual features of version {version}, was: version {features.VERSION}; run "
+                "`matryoshka-router features` and fit again"
             )
-        values = features.visual_features(self._backbone, self._encoded, self._questions)
-        return Features(features.VERSION, features.feature_names(self._backbone), values)
+        groups = {group_of(name) for name in self._router.columns.visual}  # what it does not read is not computed
+        values = features.visual_features(self._backbone, encoded, self._questions, groups=groups)
+        return Features(features.VERSION, features.feature_names(self._backbone, groups), values)
 
     def costs(self, unit: str) -> np.ndarray:
-        """What each question would cost at each arm, (n, k): tokens counted, the rest predicted at full answer length.
+        """What each question would cost at each arm, (n, k), predicted at full answer length.
+
+        TFLOPs are those of the whole answer: what deciding takes is in them wherever the router knows it.
 
         Raises:
             BudgetError: the unit is unknown, or milliseconds were never measured on this machine.
         """
-        backbone, arms = self._backbone, [int(m) for m in self._router.m]  # type: ignore[union-attr]
-        tokens = np.array([backbone.visual_tokens(self._encoded, m) for m in arms], np.float64).T
         if unit == "tokens":
-            return tokens
+            return self._tokens.astype(np.float64)
         if unit not in ("tflops", "ms"):
             raise BudgetError(f"a budget is counted in tokens, tflops or ms, was: {unit!r}")
-        longest = backbone.decoding(None).max_new_tokens
-        predict = backbone.counted_cost if unit == "tflops" else backbone.cost
-        table = np.empty(tokens.shape)
-        for row, question in enumerate(self._questions):
-            length = len(backbone.prefix_ids) + len(backbone.suffix_ids(question))
-            for arm, visual in enumerate(tokens[row].astype(int).tolist()):
-                cost = predict(visual, length, longest)
-                if (value := getattr(cost, unit)) is None:
-                    raise BudgetError(
-                        "a budget in ms needs a latency profile, missing; run `matryoshka-router profile`"
-                    )
-                table[row, arm] = value
-        return table
+        profile = self._backbone.profile if unit == "ms" else None
+        if unit == "ms" and profile is None:
+            raise BudgetError("a budget in ms needs a latency profile, missing; run `matryoshka-router profile`")
+        known: dict[tuple[int, ...], list[float]] = self._router._remembered(("costs", unit, profile), dict)
+        lengths = {question: self._text_tokens(question) for question in dict.fromkeys(self._questions)}
+        table = []
+        for question, visual in zip(self._questions, self._tokens.tolist(), strict=True):
+            key = lengths[question], *visual  # thousands of questions share a few dozen of these
+            if key not in known:
+                known[key] = [self._predicted(tokens, key[0], profile) for tokens in visual]
+            table.append(known[key])
+        return np.array(table)
+
+    def _text_tokens(self, question: str) -> int:
+        return len(self._backbone.prefix_ids) + len(self._backbone.suffix_ids(question))
+
+    def _predicted(self, visual_tokens: int, text_tokens: int, profile: LatencyProfile | None) -> float:
+        longest = self._backbone.decoding(None).max_new_tokens
+        if profile is not None:
+            return profile.ms(visual_tokens, text_tokens, longest)
+        deciding = self._router.routing_cost if self._router.unit == "tflops" else 0.0
+        return float(self._backbone.counted_cost(visual_tokens, text_tokens, longest).tflops + deciding)

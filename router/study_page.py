@@ -39,13 +39,9 @@ def competitors(study: Study) -> Table:
     for row in (Row("", "this router", study.router), *study.rows):
         found = row.evaluation
         gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[0.99]
-        values = (gap.value, gap.low, gap.high, found.gap_recovered_linear.value, over.value, over.low, over.high)
-        values += (
-            saving.against_full.value,
-            saving.against_hull.value,
-            found.brier_skill.value,
-            found.gain_slope.value,
-        )
+        saved, hull = saving.against_full.value, saving.against_hull.value
+        values = [gap.value, gap.low, gap.high, found.gap_recovered_linear.value, over.value, over.low, over.high]
+        values += [saved, hull, found.brier_skill.value, found.gain_slope.value]
         table.append([row.part, row.name, *(f"{value:.3f}" for value in values)])
     return table
 

@@ -18,7 +18,7 @@ def readme():
     return module
 
 
-@pytest.mark.parametrize("name", ["saves", "accuracy", "sweep", "diagnosis"])
+@pytest.mark.parametrize("name", ["saves", "accuracy", "sweep", "diagnosis", "router"])
 def test_generated_blocks_equal_the_measurements(readme, name):
     assert f"<!-- {name} -->\n{readme.blocks()[name]}\n<!-- /{name} -->" in README
 

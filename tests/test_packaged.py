@@ -60,9 +60,10 @@ INK = "red"
 def test_hand_drawn_shapes_are_known(name, shape, ground):
     picture = Image.new("RGB", (256, 256), ground)
     SHAPES[shape](ImageDraw.Draw(picture))
-    assert answer(picture, "what shape is in the picture", backbone=name).text == shape
-    assert answer(picture, f"what colour is the {shape}?", backbone=name).text == "red"
-    assert answer(picture, "What color is the background?", backbone=name).text == ground
+    full = {"m": 144, "backbone": name}
+    assert answer(picture, "what shape is in the picture", **full).text == shape
+    assert answer(picture, f"what colour is the {shape}?", **full).text == "red"
+    assert answer(picture, "What color is the background?", **full).text == ground
 
 
 READ = {"nano-mqt": ["7", "5", "42", "86", "305", "908", "1984"], "nano-m3": ["7", "5", "86", "305"]}
@@ -72,7 +73,7 @@ READ = {"nano-mqt": ["7", "5", "42", "86", "305", "908", "1984"], "nano-m3": ["7
 def test_large_numbers_on_white_are_read(name, number):
     picture = Image.new("RGB", (224, 224), "white")
     ImageDraw.Draw(picture).text((112, 112), number, fill="black", font=ImageFont.load_default(90), anchor="mm")
-    assert answer(picture, "what number is written", backbone=name).text == number
+    assert answer(picture, "what number is written", m=144, backbone=name).text == number
 
 
 def test_measurements_are_plain_json():

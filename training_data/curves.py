@@ -179,10 +179,11 @@ def slope_merge(score: np.ndarray, cost: np.ndarray, key: np.ndarray | None = No
 def hull(mean_cost: np.ndarray, mean_score: np.ndarray) -> Curve:
     """F(c), the best mixture of fixed arms at mean cost c: the null every router is held against (DESIGN, section 3).
 
-    The upper concave hull of the arms (k,), from the cheapest arm to the best one; dominated arms are dropped.
+    The upper concave hull of the arms (k,), from the cheapest arm to the best one; dominated arms are dropped. Scores
+    that differ by less than 1e-12 are equal: which of them is larger hangs on the order in which rows were summed.
     """
     scores, costs = np.asarray(mean_score, np.float64)[None], np.asarray(mean_cost, np.float64)[None]
-    return slope_merge(scores, costs).curve(scores, costs)
+    return slope_merge(scores.round(12), costs).curve(scores, costs)
 
 
 def charged_cost(score: np.ndarray, cost: np.ndarray, charge: Charge) -> np.ndarray:

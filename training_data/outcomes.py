@@ -6,8 +6,9 @@ Knows arrays and their rules. Knows no model, no picture and no file format (tho
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,11 +27,15 @@ _TABLES = ("score", "cost", "gold_logprob", "confidence", "text")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Visual features of n examples: `values` (n, d) float32, one name per column, and the version that made them."""
+    """Visual features of n examples: `values` (n, d) float32, one name per column, and the version that made them.
+
+    `tflops` is what making them costs for one question beside an answer, by group (a name up to its first underscore).
+    """
 
     version: int
     names: tuple[str, ...]
     values: np.ndarray
+    tflops: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = _frozen(np.asarray(self.values, dtype=np.float32))
@@ -277,7 +282,7 @@ class Outcomes:
     def _columns(self) -> dict[str, Any]:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.features is not None:
-            columns["features"] = (self.features.version, self.features.names, self.features.values)
+            columns["features"] = tuple(getattr(self.features, field.name) for field in fields(Features))
         return columns
 
     def digest(self) -> str:
@@ -286,7 +291,9 @@ class Outcomes:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Features):
-                hasher.update(repr((value.version, value.names)).encode() + value.values.tobytes())
+                hasher.update(
+                    repr((value.version, value.names, sorted(value.tflops.items()))).encode() + value.values.tobytes()
+                )
             elif isinstance(value, np.ndarray):
                 plain = value.dtype.kind in "if"
                 hasher.update(field.name.encode() + (value.tobytes() if plain else repr(value.tolist()).encode()))

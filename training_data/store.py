@@ -133,8 +133,11 @@ class Store:
             count = self._database.execute("SELECT count(*) FROM examples").fetchone()[0]
         return totals, int(count)
 
-    def replace_features(self, version: int, names: Sequence[str], rows: Iterable[tuple[int, int, np.ndarray]]) -> None:
-        """Put features of another version in the place of all there are; rows are (number, replicate, values)."""
+    def replace_features(self, about: Mapping[str, Any], rows: Iterable[tuple[int, int, np.ndarray]]) -> None:
+        """Put features of another version in the place of all there are; rows are (number, replicate, values).
+
+        `about` is the manifest's entry: version, names, tflops.
+        """
         with _translated(self.path), self._transaction():
             self._database.execute("UPDATE examples SET features = NULL")
             self._database.executemany(
@@ -144,7 +147,7 @@ class Store:
             missing = self._database.execute("SELECT count(*) FROM examples WHERE features IS NULL").fetchone()[0]
             if missing:
                 raise DataError(f"every example needs its features, was: none for {missing:,}; give all of the data")
-            self._set("features", {"version": version, "names": list(names)})
+            self._set("features", dict(about))
 
     def finish(self) -> None:
         """Say that nothing is missing."""
@@ -219,7 +222,8 @@ def _columns(path: Path, about: Row, examples: Sequence[Any], measured: Sequence
             raise DataError(
                 f"{path.name} must hold {len(names)} features per example, was: damaged; run features again"
             )
-        columns["features"] = int(about["features"]["version"]), names, values.reshape(rows, len(names))
+        tflops = about["features"].get("tflops", {})
+        columns["features"] = int(about["features"]["version"]), names, values.reshape(rows, len(names)), tflops
     return columns
 
 
@@ -237,7 +241,9 @@ def write(path: Path, columns: Row) -> None:
         "m": None if columns["m"] is None else columns["m"].tolist(),
         "unit": columns["unit"],
         "backbone": columns["backbone"],
-        "features": None if features is None else {"version": features[0], "names": list(features[1])},
+        "features": None
+        if features is None
+        else {"version": features[0], "names": list(features[1]), "tflops": dict(features[3])},
     }
     numbers, part = _numbers(columns["id"].tolist()), path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)  # what an import left that was killed

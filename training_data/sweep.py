@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -82,7 +83,7 @@ def sweep(
         "m": rungs,
         "unit": "tflops",
         "backbone": [backbone.name, backbone.fingerprint],
-        "features": {"version": features.VERSION, "names": list(features.feature_names(backbone))},
+        "features": _about_features(backbone),
         "data": digest,
         "replicates": replicates,
         "max_new_tokens": backbone.decoding(max_new_tokens).max_new_tokens,
@@ -111,6 +112,12 @@ def sweep(
         bar.close()
         file.finish()
     return Path(out)
+
+
+def _about_features(backbone: NestedLlava) -> dict[str, Any]:
+    """What a manifest says of features: version, columns, and what making them costs."""
+    names = list(features.feature_names(backbone))
+    return {"version": features.VERSION, "names": names, "tflops": features.tflops(backbone)}
 
 
 def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
@@ -173,4 +180,4 @@ def refresh_features(
                     _, columns = encode(backbone, [opened[k] for k in there], asked)
                     rows += [(batch[k][0], replicate, row) for k, row in zip(there, columns, strict=True)]
                 bar.update(len(batch))
-        file.replace_features(features.VERSION, features.feature_names(backbone), rows)
+        file.replace_features(_about_features(backbone), rows)

@@ -14,6 +14,7 @@ from router.answering import Answer
 from router.batching import Unanswered, answer_batch
 from router.budget import Budget
 from router.commands.app import AsJson, app, reports
+from training_data.example import Example
 
 OutcomesFile = Annotated[Path, typer.Argument(help="an outcomes file or a table")]
 RouterFolder = Annotated[Path, typer.Argument(help="a router folder")]
@@ -40,26 +41,9 @@ def fit(
     if head not in ("gain", "ordinal"):
         raise DataError(f"a head is gain or ordinal, was: {head!r}")
     measured = Outcomes.load(outcomes)
-    router = Router.fit(
-        measured, head="gain" if head == "gain" else "ordinal", routing_cost=_routing_cost(measured), seed=seed
-    )
+    router = Router.fit(measured, head="gain" if head == "gain" else "ordinal", seed=seed)
     router.save(out)
     typer.echo((out / "README.md").read_text(encoding="utf-8"))
-
-
-def _routing_cost(outcomes: Any) -> float:
-    """What one decision costs in the outcomes' unit, where the model that was measured is at hand to count it."""
-    if outcomes.features is None or outcomes.backbone is None or outcomes.unit != "tflops":
-        return 0.0
-    from encoders.loading import packaged
-
-    if outcomes.backbone[0] not in packaged():
-        typer.echo(f"routing is charged nothing: {outcomes.backbone[0]} is not at hand to count it", err=True)
-        return 0.0
-    from encoders.features import tflops
-    from encoders.loading import load
-
-    return tflops(load(outcomes.backbone[0]))
 
 
 @app.command()
@@ -162,7 +146,7 @@ def _decided(image: Path, question: str, budget: str, router: Path | None, backb
 @reports
 def batch(
     questions: Annotated[str, typer.Argument(help="a file of questions, or scenes:STYLE:SPLIT:PICTURES")],
-    out: Annotated[Path, typer.Option(help="one JSON line per question, in input order")],
+    out: Annotated[Path, typer.Option(help="one JSON line per question, or what is wrong with it")],
     budget: Limit = "none",
     router: Own = None,
     backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
@@ -170,20 +154,18 @@ def batch(
     """Answer many QUESTIONS under one budget; easy ones fund hard ones."""
     from tqdm import tqdm
 
-    from training_data.readers import read_own
-    from training_data.sources import open_data
-
     if out.exists():
         raise DataError(f"answers go into a file of their own, was: {out.name!r}, which is there; name another")
-    scenes = questions.startswith("scenes:")
-    rows = list(open_data(questions)[0]) if scenes else list(read_own(questions, pictures=False, gold=False).examples)
-    answers = answer_batch(rows, Budget.parse(budget), backbone=backbone, router=router)
-    told = ((example.id, result) for example, result in zip(rows, answers, strict=True))
+    rows = _rows(questions)
+    spent: list[int | None] = []
+    asked = [row for row in rows if isinstance(row, Example)]
+    answers = answer_batch(asked, Budget.parse(budget), backbone=backbone, router=router)
     try:
         with out.open("x", encoding="utf-8") as file:
-            spent = [_written(file, *one) for one in tqdm(told, total=len(rows), desc="answers")]
+            for row in tqdm(rows, desc="answers"):
+                spent.append(_written(file, row, next(answers) if isinstance(row, Example) else None))
     except MatryoshkaError:
-        if out.is_file() and not out.stat().st_size:
+        if out.is_file() and not any(spent):
             out.unlink()  # nothing was answered: the mended command may name it again
         raise
     answered = [tokens for tokens in spent if tokens is not None]
@@ -192,13 +174,39 @@ def batch(
     typer.echo(f"{out}: {len(answered):,} answers{mean}{failed}", err=True)
 
 
-def _written(file: TextIO, name: str, result: Answer | Unanswered) -> int | None:
+def _rows(questions: str) -> list[Example | str]:
+    """Questions in the order of their file, and in the place of a row that is none what is wrong with it."""
+    from training_data.readers import own
+    from training_data.readers.folder import Folder
+    from training_data.rows import Tally
+    from training_data.sources import open_data
+
+    if questions.startswith("scenes:"):
+        return list(open_data(questions)[0])
+    path = Path(questions)
+    rows: list[Example | str] = []
+
+    class InPlace(Tally):
+        def refuse(self, error: DataError) -> None:
+            rows.append(str(error))
+
+    home = Folder(path.parent, InPlace(), pictures=False, anywhere=True)
+    for example in own.read(home, path, gold=False):  # it reads no line before the one above was taken
+        rows.append(example)
+    if not any(isinstance(row, Example) for row in rows):
+        raise DataError(
+            f"a file must hold a question to be asked, was: {rows[0] if rows else 'no row'}; check the file"
+        )
+    return rows
+
+
+def _written(file: TextIO, row: Example | str, result: Answer | Unanswered | None) -> int | None:
     """Write a line; the visual tokens of an answer, None where there is none."""
-    told: dict[str, Any] = {"id": name}
-    if isinstance(result, Unanswered):
-        told["error"] = result.reason
-    else:
+    told: dict[str, Any] = {"id": row.id if isinstance(row, Example) else None}
+    if isinstance(result, Answer):
         told |= {"answer": result.text, "m": result.m, "visual_tokens": result.visual_tokens}
         told |= {"tflops": result.cost.tflops, "logprob": result.logprob}
+    else:
+        told["error"] = row if result is None else result.reason
     file.write(json.dumps(told, ensure_ascii=False) + "\n")
-    return None if isinstance(result, Unanswered) else result.visual_tokens
+    return result.visual_tokens if isinstance(result, Answer) else None

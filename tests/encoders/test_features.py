@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from encoders import pixels
 from encoders.errors import ImageError
-from encoders.features import feature_names, match_features, picture_features, visual_features
+from encoders.features import feature_names, match_features, picture_features, tflops, visual_features
 from encoders.images import open_image
 from encoders.pixels import NAMES, pixel_statistics
 
@@ -123,3 +123,30 @@ def test_selected_rows_keep_their_pictures(tiny, pictures):
     chosen = encoded.select([2, 0, 2])
     expected = visual_features(tiny, encoded, ["a"] * 4)[[2, 0, 2]]
     assert np.allclose(visual_features(tiny, chosen, ["a"] * 3), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [["pixels"], ["bands", "patches"], ["match"], ["pooled", "pixels"]])
+def test_only_the_groups_that_are_asked_for_are_made(tiny, pictures, groups, monkeypatch):
+    encoded, questions = tiny.encode(pictures), ["a", "b", "c", "d"]
+    whole, every = visual_features(tiny, encoded, questions), feature_names(tiny)
+    names = feature_names(tiny, groups)
+    assert {name.split("_")[0] for name in names} == set(groups)
+    makers = {"patches": "_patch_statistics", "bands": "_band_energies", "match": "match_features"}
+    for maker in (maker for group, maker in makers.items() if group not in groups):
+        monkeypatch.setattr(f"encoders.features.{maker}", None)
+    found = visual_features(tiny, encoded, questions, groups=groups)
+    assert np.array_equal(found, whole[:, [every.index(name) for name in names]])
+
+
+def test_what_looking_takes_is_counted_by_group_beside_an_answer(make_tiny):
+    """MQT's connector at the top less the smallest m's part; M3's is in every answer whole."""
+    mqt, m3 = (tflops(make_tiny(kind)) for kind in ("mqt", "m3"))
+    assert mqt["bands"] > 0 == m3["bands"]
+    assert mqt["match"] > mqt["bands"] and 0 < m3["match"]
+    assert mqt["patches"] == m3["patches"] > 0
+
+
+def test_a_second_count_equals_the_first(make_tiny):
+    """The first once held what is prepared once per process."""
+    tiny = make_tiny("mqt")
+    assert tflops(tiny) == tflops(tiny)

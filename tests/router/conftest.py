@@ -24,7 +24,7 @@ def make_outcomes(pictures=600, seed=0, features=True, unit="tflops", noise=0.6,
     score = (rng.random((n, 1)) < chance).astype(float)  # one throw for all arms: more tokens never hurt
     questions = [f"{kinds[k]} {'please ' * (number % 2)}{number % 7}" for number, k in enumerate(kind)]
     values = np.stack([busy, rng.normal(size=n), rng.normal(size=n)], axis=1)
-    columns = Features(VERSION, ("pixels_busy", "pixels_noise", "bands_1"), values) if features else None
+    columns = Features(VERSION, ("pixels_busy", "pixels_noise", "patches_noise"), values) if features else None
     cost = np.tile(np.array(M) + 20.0, (n, 1)) * (1 if unit == "tokens" else 1e-3)
     return Outcomes(
         id=np.array([f"q{seed}-{k}" for k in range(n)]),

@@ -86,7 +86,7 @@ def test_a_cap_holds_whatever_the_rule_decides(tiny):
     with pytest.raises(BudgetError, match="within the cap of 2 visual tokens, was: 16"):
         answer(PICTURE, "hm", 2, backbone=tiny, router=Spender())
     with pytest.raises(BudgetError, match="a router must have a method decide"):
-        answer(PICTURE, "hm", 2, backbone=tiny, router="auto")
+        answer(PICTURE, "hm", 2, backbone=tiny, router=object())
 
 
 def test_every_source_of_a_picture_gives_the_same_answer(tiny, tmp_path):

@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from encoders.errors import DataError
-from router.bench import known_means
+from router.bench import Known
 from router.evaluation import Routed, evaluate, price_grid
 from training_data.bootstrap import Resamples, interval
 from training_data.curves import Curve, gap_recovered, hull, oracle_curve, slope_merge
@@ -198,7 +199,10 @@ def test_paying_for_routing_lowers_the_gap_recovered():
 
 def test_only_the_name_of_the_data_set_ties_with_identity():
     test, calibration = world(600, 1, jitter=0), world(600, 2, prefix="c", jitter=0)
-    named = [with_curve(rows, known_means(calibration, rows.dataset)[0]) for rows in (test, calibration)]
+    named = [
+        with_curve(rows, Known.of(calibration.dataset, calibration.score, calibration.cost).means(rows.dataset)[0])
+        for rows in (test, calibration)
+    ]
     found = judged(*named)
     assert found.gap_recovered.value == pytest.approx(found.gap_recovered_identity.value)
     over = found.gap_recovered_over_identity
@@ -209,7 +213,9 @@ def test_only_the_name_of_the_data_set_ties_with_identity():
 
 def test_an_unseen_data_set_is_given_the_mean_of_all():
     calibration = routed(CURVE, SCORE, [[1, 4], [2, 4], [3, 4]], dataset=["a", "b", "b"])
-    score, cost = known_means(calibration, np.array(["b", "z", "a", "A"]))
+    score, cost = Known.of(calibration.dataset, calibration.score, calibration.cost).means(
+        np.array(["b", "z", "a", "A"])
+    )
     assert score == pytest.approx(np.array([[0.5, 0.5], [1 / 3, 2 / 3], [0, 1], [1 / 3, 2 / 3]]))
     assert cost[:, 0] == pytest.approx([2.5, 2, 1, 2])
 
@@ -424,3 +430,31 @@ def test_broken_requests_are_refused(changed, rule):
     rows = routed(CURVE, SCORE, [1, 4])
     with pytest.raises(DataError, match=rule):
         evaluate(rows, rows, **({"arms": ["a", "b"], "full": 1, "resamples": 5} | changed))
+
+
+def test_members_add_up_to_the_whole():
+    test, calibration = world(600, 1, noise=0.2), world(600, 2, prefix="c")
+    found = judged(test, calibration, routing_cost=0.05)
+    rows = np.array([one.rows for one in found.members])
+    assert rows.sum() == len(test) and [one.name for one in found.members] == sorted(set(test.dataset))
+    saving = found.savings[0.99]
+    assert rows @ [one.routed for one in found.members] / rows.sum() == pytest.approx(saving.score)
+    full = test.cost[:, 3]
+    spent = sum(one.rows * one.share * full[test.dataset == one.name].mean() for one in found.members)
+    assert spent / rows.sum() == pytest.approx(saving.cost)
+    assert all(one.best >= max(one.full, one.routed) for one in found.members)
+    assert all(f"{one.name:<22}{one.rows:>7,}" in str(found) for one in found.members)
+
+
+def test_one_data_set_has_no_members():
+    test, calibration = (replace(world(60, seed), dataset=np.full(60, "only")) for seed in (1, 2))
+    assert judged(test, calibration).members == ()
+
+
+def test_a_mean_is_held_on_the_rows_its_price_was_fixed_on_and_nearly_on_others():
+    test, calibration = world(600, 1, noise=0.2), world(600, 2, noise=0.2, prefix="c")
+    own, other = judged(calibration, calibration), judged(test, calibration)
+    assert own.adherence.keys() == other.adherence.keys() == set(own.arms[1:-1])
+    assert all(0.9 < share <= 1 + 1e-9 for share in own.adherence.values())
+    assert all(0.9 < share < 1.1 for share in other.adherence.values())
+    assert "of the budget is spent" in str(other)

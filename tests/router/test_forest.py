@@ -4,7 +4,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
 from encoders.errors import DataError
-from router.forest import Forest, from_lightgbm, from_sklearn
+from router.forest import Forest, _rounded_down, from_lightgbm, from_sklearn
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,7 @@ def test_a_forest_without_trees_predicts_zero():
 def _stump(threshold):
     return Forest(
         np.zeros(3, np.int32),
-        np.array([threshold, np.inf, np.inf]),
-        np.array([1, 1, 2], np.int32),
+        np.array([threshold, np.nan, np.nan], np.float32),
         np.array([2, 1, 2], np.int32),
         np.array([[0.0], [1.0], [2.0]], np.float32),
         np.zeros(1, np.int32),
@@ -103,14 +102,17 @@ def _stump(threshold):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("left", np.array([0, 1, 2], np.int32)),  # an inner node with one child that is itself
-        ("left", np.array([1, 0, 2], np.int32)),  # a way back up, which would never end
-        ("right", np.array([9, 1, 2], np.int32)),
+        ("other", np.array([0, 1, 2], np.int32)),  # an inner node with a child that is itself
+        ("other", np.array([1, 1, 2], np.int32)),  # the same child twice
+        ("other", np.array([2, 0, 2], np.int32)),  # a way back up from a leaf, which would never end
+        ("other", np.array([9, 1, 2], np.int32)),
+        ("other", np.array([-1, 1, 2], np.int32)),
         ("feature", np.array([3, 0, 0], np.int32)),
         ("feature", np.array([-1, 0, 0], np.int32)),
         ("feature", np.zeros(2, np.int32)),
         ("root", np.array([5], np.int32)),
-        ("threshold", np.array([np.nan, np.inf, np.inf])),
+        ("threshold", np.array([np.nan, np.nan, np.nan], np.float32)),  # a leaf that leads on
+        ("threshold", np.array([0.5, np.nan, 0.5], np.float32)),  # a last node that would go on behind the end
         ("value", np.array([[0.0], [np.inf], [2.0]], np.float32)),
         ("value", np.zeros(3, np.float32)),
     ],
@@ -122,8 +124,21 @@ def test_arrays_that_contradict_each_other_are_refused(name, value):
 
 def test_a_missing_array_and_a_row_of_another_width_are_refused():
     arrays = _stump(0.5).arrays()
-    del arrays["left"]
-    with pytest.raises(DataError, match="missing: \\['left'\\]"):
+    del arrays["other"]
+    with pytest.raises(DataError, match="missing: \\['other'\\]"):
         Forest.from_arrays(arrays)
     with pytest.raises(DataError, match="rows of 1 columns"):
         _stump(0.5).predict(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_reading_ends_whatever_the_row_holds(value):
+    assert _stump(0.5).predict(np.array([[value]])).tolist() == [[1.0 if value < 0.5 else 2.0]]
+
+
+@pytest.mark.parametrize("threshold", [0.1, -0.1, 1 / 3, 0.5, 1e-40, 16777217.0])
+def test_a_float32_falls_on_the_same_side_of_a_threshold_that_is_rounded_down(threshold):
+    [near] = _rounded_down(np.array([threshold]))
+    assert near.dtype == np.float32 and float(near) <= threshold
+    around = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
+    assert [value <= near for value in around] == [float(value) <= threshold for value in around]

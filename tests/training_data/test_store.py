@@ -114,7 +114,7 @@ def test_new_features_leave_one_file(tmp_path):
         file.add(*rows([0]))
         file.finish()
     with Store(path, {"data": "abc"}) as file:
-        file.replace_features(2, ["y"], [(0, 0, np.array([3]))])
+        file.replace_features({"version": 2, "names": ["y"]}, [(0, 0, np.array([3]))])
     assert path.read_bytes()[18:20] == b"\x01\x01"
 
 
@@ -221,8 +221,11 @@ def test_features_of_a_newer_version_take_the_place_of_the_old_ones(tmp_path):
         file.add([row | {"features": np.float32([1]).tobytes()} for row in examples], measured)
         file.finish()
         with pytest.raises(DataError, match="was: none for 1"):
-            file.replace_features(2, ["y", "z"], [(0, 0, np.array([3, 4]))])
-        file.replace_features(2, ["y", "z"], [(0, 0, np.array([3, 4])), (1, 0, np.array([5, 6]))])
-    version, names, values = store.read(path)["features"]
-    assert (version, names, values.tolist()) == (2, ("y", "z"), [[3, 4], [5, 6]])
+            file.replace_features({"version": 2, "names": ["y", "z"]}, [(0, 0, np.array([3, 4]))])
+        file.replace_features(
+            {"version": 2, "names": ["y", "z"], "tflops": {"y": 0.25}},
+            [(0, 0, np.array([3, 4])), (1, 0, np.array([5, 6]))],
+        )
+    version, names, values, tflops = store.read(path)["features"]
+    assert (version, names, values.tolist(), tflops) == (2, ("y", "z"), [[3, 4], [5, 6]], {"y": 0.25})
     assert json.loads(json.dumps(store.manifest(path)["finished"])) is True
