@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 _ROUTING = ("router_study", "routing_overhead")
 _ROWS = {
+    "best constant": "constant",
     "hull of fixed arms": "hull",
     "permuted labels": "permuted labels",
     "question only": "question only",
@@ -28,6 +29,7 @@ _ROWS = {
     "the data set's name": "identity",
     "**this router** (question and picture)": "router",
     "privileged (the generator's facts)": "privileged (knows the facts)",
+    "oracle without luck (cross-fitted over replicates)": "crossfit",
     "oracle (hindsight)": "hindsight",
 }
 _TEXT_TOKENS, _NEW_TOKENS = 9, 3  # of a usual scene question and its answer
@@ -109,20 +111,20 @@ def router() -> str:
     """What routing earns and costs, from the study of the shipped router and the overhead benchmark."""
     folder = ROOT / "benchmarks" / "results"
     study, overhead = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING)
+    tests = list(study["tests"].values())
     lines = [
         f"`{study['backbone']}` on pictures that neither model nor router has seen (fitted on "
-        f"{study['trained_rows']:,} questions of style a; style b is drawn by other code). G is the share of the area "
-        "between the hull of fixed arms and the oracle, over log2 of total FLOPs, routing included; hindsight, luck "
-        "and all, is 1.",
+        f"{study['trained_rows']:,} questions of style a; {tests[0]['pictures']:,} test pictures each; style b is "
+        "drawn by other code). G is the share of the area between the hull of fixed arms and the oracle, over log2 of "
+        "total FLOPs, routing included; hindsight, luck and all, is 1.",
         "",
         "| | "
         + " | ".join(f"style {name}: G | saves at 99 % of full | of the hull's cost" for name in study["tests"])
         + " |",
         "|---" * (1 + 3 * len(study["tests"])) + "|",
     ]
-    tests = list(study["tests"].values())
     for title, name in _ROWS.items():
-        cells = [_cells(test, name) for test in tests]
+        cells = [_cells(test, name, study) for test in tests]
         if all(cells):
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     first = tests[0]
@@ -130,7 +132,11 @@ def router() -> str:
         "",
         f"Over {len(first['gap_by_seed'])} seeds G is "
         + " and ".join(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
-        + "; gains come true at a slope of "
+        + ". Over the data set's name it is "
+        + " and ".join("{:.3f} [{:.3f}, {:.3f}]".format(*test["router"]["over_identity"]) for test in tests)
+        + " more; the 99 % point keeps "
+        + " and ".join(f"{test['router']['kept_99']:.1%}" for test in tests)
+        + " of full's score here; gains come true at a slope of "
         + " and ".join(f"{test['router']['slope']:.2f}" for test in tests)
         + ". One question costs the router "
         + ", ".join(
@@ -138,25 +144,26 @@ def router() -> str:
             for name, row in overhead.items()
             if isinstance(row, dict)
         )
-        + f" on one core. Fitting took {study['fit_seconds']:.0f} s. (`benchmarks/router_study.py`, "
+        + f" on one core. Fitting took {study['fit_seconds']:.0f} s there. (`benchmarks/router_study.py`, "
         f"`benchmarks/routing_overhead.py`, commit {study['commit']}.)",
     ]
     return "\n".join(lines)
 
 
-def _cells(test: dict[str, Any], name: str) -> str:
+def _cells(test: dict[str, Any], name: str, study: dict[str, Any]) -> str:
     """G with its interval and both savings of one competitor; empty where it was not tried."""
-    if name == "hull":
-        return "0 | - | 0 %"
-    if name == "hindsight":
-        return "1 | - | -"
-    if name == "identity":
-        return f"{test['identity']:.3f} | - | -"
+    known = {"constant": "- | 0 % | -", "hull": "0 | - | 0 %", "hindsight": "1 | - | -"}
+    known["identity"] = f"{test['identity']:.3f} | - | -"
+    first = next(iter(study["tests"].values()))  # the one whose pictures were replicated
+    if "replicated" in study:
+        known["crossfit"] = f"{study['replicated']['oracle_crossfit']:.2f} | - | -" if test is first else "- | - | -"
+    if name in known:
+        return known[name]
     row = test["router"] if name == "router" else test["competitors"].get(name)
     if row is None:
         return ""
     low, high = row["gap"][1:]
-    return f"{row['gap'][0]:.3f} [{low:.3f}, {high:.3f}] | {row['saved_99']:.0%} | {row['saved_99_hull'][0]:.0%}"
+    return f"{row['gap'][0]:.3f} [{low:.3f}, {high:.3f}] | {row['saved_99']:z.0%} | {row['saved_99_hull'][0]:z.0%}"
 
 
 def example_code() -> str:

@@ -5,6 +5,7 @@ Knows pixels. Knows no tensor, no question and no model; loads no torch, so that
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 
@@ -38,7 +39,9 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
     copy = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
     colours = np.asarray(copy, dtype=np.float32)
     luminance = colours @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    spread = colours.max(-1) - colours.min(-1)
+    channels = colours[..., 0], colours[..., 1], colours[..., 2]  # max over an axis of three is ten times slower
+    brightest = functools.reduce(np.maximum, channels)
+    spread = brightest - functools.reduce(np.minimum, channels)
     values = [
         math.log(picture.width * picture.height),
         math.log(picture.width / picture.height),
@@ -46,7 +49,7 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
         luminance.mean(),
         luminance.std(),
         _entropy(luminance.astype(np.uint8).ravel() // 4, 64),
-        (spread / np.maximum(colours.max(-1), 1)).mean(),
+        (spread / np.maximum(brightest, 1)).mean(),
         _entropy((colours.astype(np.uint8) // 64 @ np.array([16, 4, 1], dtype=np.uint8)).ravel(), 64),
         *(_edges(_shrunk(luminance, scale)).mean() for scale in _SCALES),
         *_spectrum(luminance),

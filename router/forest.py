@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,23 +76,29 @@ class Forest:
         step = max(1, _CHUNK // max(1, len(self.root)))
         for start in range(0, len(table), step):
             leaves = self._leaves(table[start : start + step])
-            result[start : start + step] = self.value[leaves].sum(axis=1, dtype=np.float64)
+            result[start : start + step] = self.value.take(leaves, axis=0).sum(axis=1, dtype=np.float64)
         return result
 
     def _leaves(self, table: np.ndarray) -> np.ndarray:
         """The leaf of every row in every tree: (n, trees)."""
         flat, width = table.ravel(), table.shape[1]
-        node = np.tile(self.root, len(table))
+        feature, other, root = self._places
+        node = np.tile(root, len(table))
         slot, here = np.arange(node.size), node
         base = np.repeat(np.arange(len(table)) * width, len(self.root))
         while here.size:
             for _ in range(_LEVELS):  # a leaf leads to itself, so that going on is right wherever it is not needed
-                goes_on = flat[base + self.feature[here]] <= self.threshold[here]
-                here = np.where(goes_on, here + 1, self.other[here])
+                goes_on = flat.take(base + feature.take(here)) <= self.threshold.take(here)
+                here = np.where(goes_on, here + 1, other.take(here))
             node[slot] = here
-            inner = self.other[here] != here
+            inner = other.take(here) != here
             slot, here, base = slot[inner], here[inner], base[inner]
         return node.reshape(len(table), len(self.root))
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, ...]:
+        """feature, other and root as NumPy looks them up without a cast."""
+        return tuple(array.astype(np.intp) for array in (self.feature, self.other, self.root))
 
     def contributions(self, row: np.ndarray) -> np.ndarray:
         """How much each column moved one row's prediction from the trees' means: (columns, k).

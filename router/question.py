@@ -46,6 +46,10 @@ _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the ridge; the out-of-fold erro
 _FEWEST = 3  # rows an n-gram must occur in
 _LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
 
+_LISTED = {  # word -> the numbers of the lists it is in
+    word: [number for number, lexicon in enumerate(LEXICONS.values()) if word in lexicon]
+    for word in frozenset().union(*LEXICONS.values())
+}
 NAMES = (*(f"words_{name}" for name in WORDS), *(f"words_{name}" for name in LEXICONS))
 
 
@@ -63,10 +67,14 @@ def _row(question: str) -> list[float]:
     words = tokens(question)[1:-1]
     digits = sum(word.isdigit() for word in words)
     options = len(_OPTION.findall(question))
+    hits = [0.0] * len(LEXICONS)
+    for word in words:
+        for lexicon in _LISTED.get(word, ()):
+            hits[lexicon] += 1
     return [
         *(np.log1p(len(words)), np.log1p(len(question)), digits, options),
         *(float(bool(words) and words[0] in _YES_NO), float("or" in words)),
-        *(float(sum(word in lexicon for word in words)) for lexicon in LEXICONS.values()),
+        *hits,
     ]
 
 

@@ -117,6 +117,8 @@ class Router:
     ) -> Evaluation:
         """Score this router on outcomes of pictures it has not seen, against every null that needs no fitting.
 
+        Replicates, where there are any, serve the cross-fitted oracle alone.
+
         Raises:
             DataError: other arms, unit, backbone or features than it was fitted on.
         """
@@ -136,6 +138,8 @@ class Router:
             at=at,
             unit=self.unit,
             router_ms=ms,
+            replicate=test.replicate if test.replicate.any() else None,
+            id=test.id if test.replicate.any() else None,
             resamples=resamples,
             seed=seed,
         )
@@ -147,7 +151,7 @@ class Router:
         return study(_loaded(train), _loaded(test), router=self, **options)
 
     def fitting(self, outcomes: Outcomes) -> Outcomes:
-        """The originals of outcomes with this router's arms in its order.
+        """Outcomes with this router's arms in its order.
 
         Raises:
             DataError: they were measured with something else.
@@ -160,7 +164,7 @@ class Router:
             raise DataError(f"this router counts in {self.unit}, was: outcomes in {outcomes.unit}")
         if self.backbone and outcomes.backbone and self.backbone != outcomes.backbone:
             raise DataError(_other_backbone(self.backbone, outcomes.backbone))
-        return outcomes.originals().take_arms([outcomes.arms.index(arm) for arm in self.arms])
+        return outcomes.take_arms([outcomes.arms.index(arm) for arm in self.arms])
 
     def routed(self, outcomes: Outcomes) -> Routed:
         """Outcomes beside this router's curves for them."""

@@ -7,15 +7,18 @@ Scores competitors; makes none of them (`router.competitors`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from encoders.errors import DataError
 from router.competitors import Competitor, Competitors
 from router.evaluation import Evaluation, evaluate
+from router.routed import named
 from router.routing import Router
-from training_data.outcomes import Outcomes
+from training_data.outcomes import Outcomes, joined
 
 PARTS = ("nulls", "heads", "privileged", "groups", "permuted", "left-out", "labels")
 _LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}")
@@ -107,28 +110,57 @@ def study(
     Raises:
         DataError: an unknown part, or outcomes that do not fit together.
     """
+    return studies(train, {"": test}, router=router, parts=parts, resamples=resamples, seed=seed)[""]
+
+
+def studies(
+    train: Outcomes,
+    tests: Mapping[str, Outcomes],
+    *,
+    router: Router | None = None,
+    parts: Sequence[str] = PARTS,
+    resamples: int = 500,
+    seed: int = 0,
+) -> dict[str, Study]:
+    """A `study` for each of several tests of different pictures; every competitor is fitted once for them all.
+
+    Raises:
+        DataError: as `study`; or two tests share a picture.
+    """
     if unknown := [part for part in parts if part not in PARTS]:
         raise DataError(f"parts of a study are {', '.join(PARTS)}, was: {unknown[0]!r}")
     own = Router.fit(train, seed=seed) if router is None else router
-    tested = own.fitting(test)
-    made = Competitors(own, own.fitting(train), tested)
+    rows: dict[str, list[Row]] = {name: [] for name in tests}
+    pictures = {name: named(np.unique(test.group)) for name, test in tests.items()}
+    every = np.concatenate(list(pictures.values()))
+    if np.unique(every).size < every.size:
+        raise DataError("tests of one study must be of different pictures, was: one in two of them; study each alone")
+    together = joined([own.fitting(test).originals() for test in tests.values()])
+    made = Competitors(own, own.fitting(train).originals(), together)
+    for part in parts:
+        for one in getattr(made, part.replace("-", "_"))():
+            for name, names in pictures.items():
+                tested = one.test.select(np.isin(one.test.group, names))
+                if len(tested):
+                    found = _scored(replace(one, test=tested), own, resamples, seed)
+                    rows[name].append(Row(part, one.name, found, one.count))
+    return {
+        name: Study(own.evaluate(test, resamples=resamples, seed=seed), tuple(rows[name]))
+        for name, test in tests.items()
+    }
 
-    def scored(one: Competitor) -> Evaluation:
-        return evaluate(
-            one.test,
-            one.calibration,
-            arms=own.arms,
-            full=own.calibration.full,
-            known=one.known,
-            trained=own.calibration.trained_names,
-            prices=one.prices,
-            routing_cost=one.routing_cost,
-            unit=own.unit,
-            resamples=resamples,
-            seed=seed,
-        )
 
-    rows = [
-        Row(part, one.name, scored(one), one.count) for part in parts for one in getattr(made, part.replace("-", "_"))()
-    ]
-    return Study(scored(Competitor.of("this router", own, tested)), tuple(rows))
+def _scored(one: Competitor, own: Router, resamples: int, seed: int) -> Evaluation:
+    return evaluate(
+        one.test,
+        one.calibration,
+        arms=own.arms,
+        full=own.calibration.full,
+        known=one.known,
+        trained=own.calibration.trained_names,
+        prices=one.prices,
+        routing_cost=one.routing_cost,
+        unit=own.unit,
+        resamples=resamples,
+        seed=seed,
+    )

@@ -259,7 +259,7 @@ def test_the_card_tells_rows_backbone_and_arms(tmp_path_factory):
     assert text.startswith("# Router for nano\n") and f"fingerprint {'a' * 64}" in text
     assert "Chooses among 1, 4, 16, 64 (tflops)" in text
     assert f"fitted on {240 - held} questions, prices fixed on {held} others; 120 pictures in all" in text
-    assert "head gain, seed 3" in text and "pixels 2, words 12, text 8" in text
+    assert "head gain, seed 3" in text and "pixels 2, patches 1, words 12, text 8" in text
     full = router.calibration.full
     assert f"full, the best constant arm: {router.arms[full]}" in text
     assert f"\n| 16 | {router.facts['score']['16']:.3f} | 0.036 |\n" in text

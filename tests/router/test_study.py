@@ -13,7 +13,8 @@ from router.columns import GROUPS
 from router.competitors import Competitors
 from router.fitting import fit
 from router.predictor import folds_of
-from router.study import PARTS, study
+from router.study import PARTS, studies, study
+from training_data.outcomes import joined
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,11 @@ def own(tables):
 @pytest.fixture(scope="module")
 def whole(own, tables):
     return study(*tables, router=own, resamples=20)
+
+
+def untimed(evaluation):
+    assert evaluation.router_ms > 0
+    return replace(evaluation, router_ms=0.0).to_json()
 
 
 def of(found, part):
@@ -74,8 +80,7 @@ def test_what_carries_the_need_is_missed(whole):
 
 
 def test_the_router_s_own_row_is_its_own_evaluation(whole, own, tables):
-    timed = own.evaluate(tables[1], resamples=20)
-    assert timed.router_ms > 0 and whole.router.to_json() == replace(timed, router_ms=math.nan).to_json()
+    assert untimed(whole.router) == untimed(own.evaluate(tables[1], resamples=20))
     assert whole.row("head gain").gap_recovered == whole.router.gap_recovered
 
 
@@ -105,7 +110,8 @@ def test_the_order_of_the_train_table_s_arms_changes_nothing(tables):
     own, parts = Router.fit(train), ["nulls", "privileged"]
     turned = train.take_arms([3, 1, 0, 2])
     one, other = (study(table, test, router=own, parts=parts, resamples=5) for table in (train, turned))
-    assert other.to_json() == one.to_json()
+    assert untimed(one.router) == untimed(other.router)
+    assert other.to_json()["rows"] == one.to_json()["rows"]
 
 
 def test_a_data_set_without_which_too_little_is_left_is_passed_over(tables):
@@ -216,3 +222,26 @@ def test_competitors_have_the_router_s_own_head_and_groups(tables):
     [first, *_] = made.labels()
     again = fit(train.select(folds_of(train.group, 10**9, 0) < 100), "ordinal", ("pixels", "words"), None, 0)
     assert np.array_equal(first.test.curve, again.routed(test).curve)
+
+
+def test_tests_that_are_studied_together_are_scored_as_if_alone(own, tables):
+    train, first = tables
+    second = make_outcomes(90, seed=9)
+    parts = ["nulls", "privileged", "left-out"]
+    both = studies(train, {"one": first, "two": second}, router=own, parts=parts, resamples=5)
+    for name, test in {"one": first, "two": second}.items():
+        alone = study(train, test, router=own, parts=parts, resamples=5)
+        for row in alone.rows:
+            if "shuffled" not in row.name:
+                assert both[name].row(row.name).to_json() == row.evaluation.to_json(), row.name
+    with pytest.raises(DataError, match="different pictures"):
+        studies(train, {"one": first, "two": first.select([0, 1, 2, 3])}, router=own, parts=[])
+
+
+def test_replicates_serve_the_oracle_without_luck_and_nothing_else(own, tables):
+    test = tables[1]
+    again = replace(test, replicate=test.replicate + 1, score=1 - test.score)
+    found, alone = (study(tables[0], rows, router=own, parts=[], resamples=5) for rows in (joined([test, again]), test))
+    assert found.router.rows == len(test) and found.router.oracle_crossfit is not None
+    assert found.router.gap_recovered == alone.router.gap_recovered
+    assert alone.router.oracle_crossfit is None
