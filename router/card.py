@@ -33,6 +33,7 @@ def card(router: Router) -> str:
         f"- head {facts.get('head', '')}, seed {facts.get('seed', '')}",
         "- columns: " + ", ".join(f"{group} {count}" for group, count in groups.items()),
         f"- operating point (no budget): {_operating(router)}",
+        f"- gap recovered out of fold, where it was fitted: {_gap(facts)}",
         f"- full, the best constant arm: {router.arms[router.calibration.full]}",
         "- libraries: " + ", ".join(f"{library} {version}" for library, version in libraries.items()),
         "",
@@ -49,6 +50,17 @@ def _count(facts: Mapping[str, Any], name: str) -> str:
     """A fact that counts; a loaded folder's facts are whatever somebody wrote there."""
     count = facts.get(name)
     return f"{count:,}" if isinstance(count, int) else "unknown"
+
+
+def _gap(facts: Mapping[str, Any]) -> str:
+    """G and whether it is believed."""
+    gap, error = facts.get("out_of_fold_gap"), facts.get("out_of_fold_error")
+    if not isinstance(gap, float) or not isinstance(error, float):
+        return "unknown"
+    told = f"{gap:.3f}, standard error {error:.3f}"
+    if facts.get("believed") is False:
+        told += "; it could be luck, so this router treats all questions alike: label more"
+    return told
 
 
 def _operating(router: Router) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from encoders.backbone import NestedBackbone
 from encoders.errors import BudgetError
@@ -50,6 +52,15 @@ class Decision:
             told = ", ".join(f"{group} {value:+.3f}" for group, value in reasons[:4])
             lines.append(f"what moved the gain of {self.arm} over the cheapest, against an average question: {told}")
         return "\n".join(lines)
+
+
+class Choice(NamedTuple):
+    """Arms of n rows (n,) int64, the price in play (None where there was none), the unit it is paid in, and why."""
+
+    arms: np.ndarray
+    price: float | None
+    unit: str
+    reason: str
 
 
 class Rule(Protocol):

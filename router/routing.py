@@ -21,7 +21,7 @@ from router.budget import Budget
 from router.calibration import Calibration
 from router.certificate import Certificate
 from router.columns import GROUPS, Columns, group_of
-from router.decision import Decision, Reason
+from router.decision import Choice, Decision, Reason
 from router.evaluation import Evaluation, evaluate
 from router.readout import Readout
 from router.routed import Routed, named
@@ -226,8 +226,8 @@ class Router:
         budget: Budget | None,
         costs: Callable[[str], np.ndarray],
         ids: Sequence[object] | None = None,
-    ) -> tuple[np.ndarray, float | None, str, str]:
-        """Arms for rows of curves: (arms (n,), the price in play, its unit, a reason).
+    ) -> Choice:
+        """Arms for rows of curves.
 
         Args:
             curve: (n, k).
@@ -244,20 +244,21 @@ class Router:
             if own is None:
                 return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
             reason = "the operating point, 99 % of full's score in calibration"
-            return allocate(curve, typical, None, price=own), own, self.unit, reason
+            return Choice(allocate(curve, typical, None, price=own), own, self.unit, reason)
         if budget.cap is not None:
             arms = allocate(curve, costs(str(budget.unit)), budget, price=own or 0.0, price_cost=typical)
-            return arms, own or 0.0, self.unit, f"the best value within {budget}"
+            return Choice(arms, own or 0.0, self.unit, f"the best value within {budget}")
         if budget.mean is not None:
             return self._within_mean(curve, budget, costs, ids)
         if budget.price is not None:
             unit = budget.unit or self.unit
             cost = typical if unit == self.unit else costs(unit)
-            return allocate(curve, cost, budget), budget.price, unit, "the price that was asked for"
+            return Choice(allocate(curve, cost, budget), budget.price, unit, "the price that was asked for")
         found = self.certificate(budget)
         if found.price is None:
             return self._full(len(curve), found.message)
-        return allocate(curve, typical, Budget(price=found.price)), found.price, self.unit, found.message
+        arms = allocate(curve, typical, Budget(price=found.price))
+        return Choice(arms, found.price, self.unit, found.message)
 
     def _within_mean(
         self,
@@ -265,25 +266,25 @@ class Router:
         budget: Budget,
         costs: Callable[[str], np.ndarray],
         ids: Sequence[object] | None,
-    ) -> tuple[np.ndarray, float | None, str, str]:
+    ) -> Choice:
         """A mean in the router's own unit is charged what arms cost where it was fitted, decoding and deciding too."""
         unit, mean = str(budget.unit), float(budget.value)
         cost = self.arm_cost(unit) if unit == self.unit else costs(unit)
         if ids is not None:
             arms = allocate(curve, cost, budget, key=tie_keys(ids))
-            return arms, None, unit, f"its share of {budget} over {len(curve):,} questions"
+            return Choice(arms, None, unit, f"its share of {budget} over {len(curve):,} questions")
         reason = f"the price that met {budget} in calibration"
         if cost.ndim == 1 or (cost == cost[0]).all():
             price = self._price_of_mean(mean, np.atleast_2d(cost)[0])
-            return allocate(curve, cost, Budget(price=price, unit=unit)), price, unit, reason
+            return Choice(allocate(curve, cost, Budget(price=price, unit=unit)), price, unit, reason)
         prices = [self._price_of_mean(mean, own) for own in cost]  # each question stands alone
         each = [
             allocate(curve[[row]], cost[[row]], Budget(price=price, unit=unit))[0] for row, price in enumerate(prices)
         ]
-        return np.array(each), prices[0] if len(prices) == 1 else None, unit, reason
+        return Choice(np.array(each), prices[0] if len(prices) == 1 else None, unit, reason)
 
-    def _full(self, count: int, reason: str) -> tuple[np.ndarray, float | None, str, str]:
-        return np.full(count, self.calibration.full), None, self.unit, reason
+    def _full(self, count: int, reason: str) -> Choice:
+        return Choice(np.full(count, self.calibration.full), None, self.unit, reason)
 
     def decide(
         self, backbone: NestedBackbone, encoded: Any, questions: Sequence[str], budget: Budget | None

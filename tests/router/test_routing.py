@@ -7,6 +7,7 @@ import pytest
 from conftest import M, make_outcomes
 
 from router import Budget, BudgetError, DataError, Router
+from router.card import card
 from training_data.outcomes import Features
 
 
@@ -44,6 +45,7 @@ def test_who_gains_nothing_by_looking_does_not_look(train, test):
     shuffled = replace(train, score=train.score[order], gold_logprob=train.gold_logprob[order])
     costly = replace(shuffled.features, tflops={"pixels": 0.001})
     router = Router.fit(replace(shuffled, features=costly))
+    assert "could be luck" in card(router) and "could be luck" not in card(Router.fit(train))
     assert not router.facts["believed"] and router.features is None and router.routing_cost == 0
     curve = router.curves(test.question.tolist())
     assert np.ptp(curve, axis=0).max() < 1e-12
