@@ -57,7 +57,7 @@ class Forest:
         own, leaf = np.arange(nodes), np.isnan(self.threshold)
         if (self.other >= nodes).any() or np.where(leaf, self.other != own, self.other <= own + 1).any():
             raise DataError("a node's children must stand behind it in the forest, a leaf has none, was: otherwise")
-        if ((self.root < 0) | (self.root >= max(nodes, 1))).any():
+        if ((self.root < 0) | (self.root >= nodes)).any():
             raise DataError(f"a forest's roots must be among its {nodes} nodes, was: {self.root.max()}")
         if ((self.feature < 0) | (self.feature >= self.columns)).any():
             raise DataError(f"a forest looks at columns 0 to {self.columns - 1}, was: {self.feature.max()}")

@@ -566,14 +566,13 @@ def test_a_config_that_breaks_a_rule_is_refused(folder, title):
         Router.load(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="router/forest.py takes a root of 0 where there is no node")
 def test_a_root_without_a_node_is_refused(folder):
     def change(arrays):
         nodes = {key: array[:0] for key, array in arrays.items() if key[:7] == "forest." and array.size > 1}
         return nodes | {"forest.root": np.zeros(1, np.int32)}
 
     forge_arrays(folder, "readout.safetensors", change)
-    with pytest.raises(DataError, match="roots among them"):
+    with pytest.raises(DataError, match="roots must be among its 0 nodes"):
         Router.load(folder)
 
 
