@@ -14,6 +14,7 @@ import numpy as np
 from encoders.errors import DataError
 from router import question
 from router.question import QuestionScores
+from training_data.outcomes import Features
 
 TEXT = ("words", "text")  # groups that need no picture
 VISUAL = ("pixels", "patches")  # groups of encoders.features that are read unless others are named
@@ -71,6 +72,11 @@ class Columns:
         readings = None if self.scores is None else self.scores(texts)[row]
         words = question.word_features(texts)[row] if self.words else None
         return self._joined(len(questions), visual, names, words, readings)
+
+    def of(self, questions: Sequence[str], features: Features | None) -> np.ndarray:
+        """Rows of questions about pictures with these features; None where there are none."""
+        visual, names = (None, ()) if features is None else (features.values, features.names)
+        return self(questions, visual, names)
 
     def _joined(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 from router.bench import Known
 from router.calibration import FEWEST
 from router.columns import GROUPS, MORE, TEXT, VISUAL, group_of
-from router.fitting import Prepared, fit, prepared, read, routed, routing_charge
+from router.fitting import Prepared, fit, prepared, routing_charge
 from router.predictor import ComplexityPredictor, Head, folds_of
 from router.routed import Routed, price_grid
 from router.routing import Router
@@ -162,7 +162,8 @@ class Competitors:
         from sklearn.preprocessing import StandardScaler
 
         ready = self._ready
-        parts = ready.X, read(ready.columns, self.test), ready.held_rows()
+        test, held = (ready.columns.of(rows.question.tolist(), rows.features) for rows in (self.test, ready.held))
+        parts = ready.X, test, held
         curves = [np.empty((len(X), len(self.router.arms))) for X in parts]
         for arm in range(len(self.router.arms)):
             right = ready.own.score[:, arm] >= 0.5
@@ -182,7 +183,7 @@ class Competitors:
         """From curves for test rows, calibration rows, and the rows fitted on, which only spread the prices."""
         ready, typical = self._ready, self._ready.own.cost.mean(axis=0)
         tested, calibrated, fitted = (
-            routed(rows, curve, typical) for rows, curve in ((self.test, test), (ready.held, held), (ready.own, own))
+            Routed.of(rows, curve, typical) for rows, curve in ((self.test, test), (ready.held, held), (ready.own, own))
         )
         known = Known.of(self.train.dataset, self.train.score, self.train.cost)
         return Competitor(name, tested, calibrated, known, price_grid(fitted), routing_cost)

@@ -175,7 +175,7 @@ class Evaluation:
             "brier_identity",
             "router_ms",
         )
-        return told | {name: _number(getattr(self, name)) for name in (*plain, "router_ms")}
+        return told | {name: _number(getattr(self, name)) for name in plain}
 
     def __str__(self) -> str:
         parts = _heading(self), _gaps(self), _savings(self), _members(self), _predictions(self)

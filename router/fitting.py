@@ -18,7 +18,7 @@ from router.calibration import FEWEST, Calibration
 from router.columns import TEXT, Columns, group_of
 from router.evaluation import OPERATING
 from router.predictor import ComplexityPredictor, Head, folds_of
-from router.routed import Routed, named, price_grid
+from router.routed import Routed, price_grid
 from router.routing import Router
 from training_data.bootstrap import Resamples
 from training_data.outcomes import Outcomes
@@ -45,10 +45,6 @@ class Prepared(NamedTuple):
     X: np.ndarray
     target: np.ndarray
 
-    def held_rows(self) -> np.ndarray:
-        """Columns of the rows that are calibrated on, (c, d)."""
-        return read(self.columns, self.held)
-
 
 def prepared(rows: Outcomes, groups: Sequence[str], seed: int) -> Prepared:
     """Rows made ready for a head; see `Router.fit`."""
@@ -67,12 +63,6 @@ def prepared(rows: Outcomes, groups: Sequence[str], seed: int) -> Prepared:
     return Prepared(own, held, columns, X, target)
 
 
-def read(columns: Columns, rows: Outcomes) -> np.ndarray:
-    """Columns of outcomes, (n, d)."""
-    values, names = (None, ()) if rows.features is None else (rows.features.values, rows.features.names)
-    return columns(rows.question.tolist(), values, names)
-
-
 def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float | None, seed: int) -> Router:
     """A router from originals, their arms in the order they have; see `Router.fit`."""
     ready = prepared(rows, groups, seed)
@@ -80,14 +70,14 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     predictor = ComplexityPredictor(head, folds=FOLDS, seed=seed).fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
     typical, full = own.cost.mean(axis=0), best_constant(own)
-    gap, error = out_of_fold_gap(routed(own, predictor.out_of_fold_, typical), full, charge)
+    gap, error = out_of_fold_gap(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
     believed = gap > _BELIEVED * error
     blind = [group for group in groups if group in TEXT]
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
         return fit(rows, head, blind, routing_cost, seed)
     readout = predictor.readout_ if believed else predictor.readout_.flat()
-    prices = price_grid(routed(own, readout.calibrated(predictor.raw_out_of_fold_), typical))
-    unseen = routed(held, readout(ready.held_rows()), typical)
+    prices = price_grid(Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical))
+    unseen = Routed.of(held, readout(columns.of(held.question.tolist(), held.features)), typical)
     place = keeping(unseen, prices, full, charge, (OPERATING,))[OPERATING]
     calibration = Calibration(
         unseen.curve,
@@ -134,11 +124,6 @@ def out_of_fold_gap(rows: Routed, full: int, routing_cost: float) -> tuple[float
     pairs = zip(drawn.means(bench.columns), drawn.weights(), strict=True)
     error = float(np.nanstd([recovered(*pair) for pair in pairs]))
     return float(np.nan_to_num(recovered(bench.columns.mean(axis=0), np.ones(len(rows))))), float(np.nan_to_num(error))
-
-
-def routed(rows: Outcomes, curve: np.ndarray, typical: np.ndarray) -> Routed:
-    """Outcomes beside curves (n, k) for them, choices charged at what arms typically cost (k,)."""
-    return Routed(curve, rows.score, rows.cost, named(rows.group), rows.dataset, typical)
 
 
 def parted(rows: Outcomes) -> tuple[Outcomes, Outcomes]:

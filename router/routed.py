@@ -13,6 +13,7 @@ import numpy as np
 from encoders.errors import BudgetError, DataError
 from router.allocate import best_arms, tie_keys
 from training_data.curves import slope_merge, table
+from training_data.outcomes import Outcomes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,11 @@ class Routed:
             columns[name] = column
         for name, value in columns.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, rows: Outcomes, curve: np.ndarray, typical: np.ndarray) -> Routed:
+        """Outcomes beside curves (n, k) for them, choices charged at what arms typically cost (k,)."""
+        return cls(curve, rows.score, rows.cost, named(rows.group), rows.dataset, typical)
 
     @property
     def charges(self) -> np.ndarray:

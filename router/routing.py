@@ -24,7 +24,7 @@ from router.columns import GROUPS, Columns, group_of
 from router.decision import Choice, Decision, Reason
 from router.evaluation import Evaluation, evaluate
 from router.readout import Readout
-from router.routed import Routed, named
+from router.routed import Routed
 from router.spending import Spending
 from router.stream import FeedbackPrice
 from training_data.outcomes import Outcomes
@@ -169,9 +169,7 @@ class Router:
     def routed(self, outcomes: Outcomes) -> Routed:
         """Outcomes beside this router's curves for them."""
         curve = self.curves(outcomes.question.tolist(), outcomes.features)
-        return Routed(
-            curve, outcomes.score, outcomes.cost, named(outcomes.group), outcomes.dataset, self.calibration.typical
-        )
+        return Routed.of(outcomes, curve, self.calibration.typical)
 
     # ---- deciding
 
@@ -190,8 +188,7 @@ class Router:
                 f"this router reads visual features of version {self.features[0]}, was: version {features.version}; "
                 "run `matryoshka-router features` and fit again"
             )
-        visual, names = (None, ()) if features is None else (features.values, features.names)
-        return self.columns(questions, visual, names)
+        return self.columns.of(questions, features)
 
     @property
     def operating_price(self) -> float | None:

@@ -81,9 +81,8 @@ def save(router: Router, folder: Path) -> Path:
     Raises:
         DataError: something stands there already that is no router.
     """
-    known = (folder / _READOUT).is_file() or any(
-        _waiting(folder, _READOUT)
-    )  # config.json alone marks no router: model folders have one too
+    # config.json alone marks no router: model folders have one too
+    known = (folder / _READOUT).is_file() or any(_waiting(folder, _READOUT))
     if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
     columns, calibration = router.columns, router.calibration
