@@ -55,6 +55,12 @@ class Columns:
         readings = [f"text_{kind}_{arm}" for kind in ("score", "source") for arm in self.arms]
         return (*self.visual, *(question.NAMES if self.words else ()), *(readings if self.scores else ()))
 
+    @property
+    def readings(self) -> tuple[int, ...]:
+        """The columns that are the text's expected score at each arm; none where the text is not read."""
+        start = len(self.visual) + (len(question.NAMES) if self.words else 0)
+        return tuple(range(start, start + len(self.arms))) if self.scores else ()
+
     def __call__(self, questions: Sequence[str], visual: np.ndarray | None, names: Sequence[str] = ()) -> np.ndarray:
         """Rows (n, columns) float32.
 

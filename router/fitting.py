@@ -67,7 +67,8 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     """A router from originals, their arms in the order they have; see `Router.fit`."""
     ready = prepared(rows, groups, seed)
     own, held, columns = ready.own, ready.held, ready.columns
-    predictor = ComplexityPredictor(head, folds=FOLDS, seed=seed).fit(ready.X, own.score, own.group, ready.target)
+    predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=seed)
+    predictor.fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
     typical, full = own.cost.mean(axis=0), best_constant(own)
     gap, error = out_of_fold_gap(Routed.of(own, predictor.out_of_fold_, typical), full, charge)

@@ -38,6 +38,9 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         components: leading contrasts that get a LightGBM of their own; what lies beyond them is noise to a router.
         rounds, learning_rate, leaves: of each LightGBM.
         trees: of the multi-output ExtraTrees that LightGBM is averaged with, three parts to one; 0 for none.
+        readings: columns that are expected scores themselves, one for each arm, such as a text's linear readings; the
+            curve is then a mixture of theirs and the trees', as it does best out of fold. Trees see a sum of thousands
+            of small effects through a few thresholds. Head "gain" only.
         folds: for the out-of-fold predictions that calibration is fitted on.
         seed: of everything random.
 
@@ -56,6 +59,7 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 0.1,
         leaves: int = 12,
         trees: int = 60,
+        readings: tuple[int, ...] = (),
         folds: int = 4,
         seed: int = 0,
     ) -> None:
@@ -65,6 +69,7 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.leaves = leaves
         self.trees = trees
+        self.readings = readings
         self.folds = folds
         self.seed = seed
 
@@ -107,7 +112,13 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             constant, forest = self._grow(X[inside], target[inside])
             raw[outside] = constant + forest.predict(X[outside])
         constant, forest = self._grow(X, target)
-        self.readout_ = Readout(forest, constant, **self._calibration(raw, scores))
+        mixture: dict[str, Any] = {}
+        if self.readings and self.head == "gain":
+            read = X[:, list(self.readings)].astype(np.float64)
+            share = _share(raw, read, scores)
+            mixture = {"readings": np.array(self.readings, np.int64), "share": np.array([share])}
+            raw = (1 - share) * raw + share * read
+        self.readout_ = Readout(forest, constant, **self._calibration(raw, scores), **mixture)
         self.raw_out_of_fold_ = raw
         self.out_of_fold_ = self.readout_.calibrated(raw)
         return self
@@ -216,6 +227,21 @@ def _slope(predicted: np.ndarray, realised: np.ndarray) -> float:
     centred = predicted - predicted.mean()
     spread = float(centred @ centred)
     return float(np.clip(centred @ (realised - realised.mean()) / spread, 0, _STEEPEST)) if spread > _SAME else 0.0
+
+
+def _share(trees: np.ndarray, read: np.ndarray, scores: np.ndarray) -> float:
+    """The readings' weight over both weights, where both together, not negative, explain the contrasts best."""
+    from sklearn.linear_model import LinearRegression
+
+    told = np.stack([_contrasts(curve).ravel() for curve in (trees, read)], axis=1)
+    weights = LinearRegression(fit_intercept=False, positive=True).fit(told, _contrasts(scores).ravel()).coef_
+    return float(weights[1] / weights.sum()) if weights.sum() > 0 else 0.0
+
+
+def _contrasts(curve: np.ndarray) -> np.ndarray:
+    """What a row's arms differ by, more or less than they do on average."""
+    away = curve - curve.mean(axis=0)
+    return away - away.mean(axis=1, keepdims=True)
 
 
 def _isotonic(predicted: np.ndarray, realised: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

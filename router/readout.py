@@ -6,7 +6,7 @@ Knows arrays. Knows no library that grew them, no picture and no question.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,15 @@ from encoders.errors import DataError
 from router.forest import Forest
 
 _PLAIN = ("constant", "slopes", "level_slope", "centre", "mean")
+_READ = ("readings", "share")
 
 
 @dataclass(frozen=True, eq=False)
 class Readout:
     """A forest's raw curve and how it is calibrated.
 
-    The raw curve is `constant` + the forest. Where there are no knots, the gain of each arm over its neighbour is
+    The raw curve is `constant` + the forest; where some columns are expected scores themselves, one for each arm, a
+    share of it is theirs. Where there are no knots, the gain of each arm over its neighbour is
     scaled by its slope, the level by its own, both around the means of the rows it was fitted on. Where there are, each
     arm's raw value is read off its isotonic map.
 
@@ -32,6 +34,8 @@ class Readout:
         level_slope: (1,), likewise.
         centre: (k,) mean of the raw curves. mean: (k,) mean of the scores.
         knots: k pairs of (x, y), each (q,) with x ascending; or empty.
+        readings: (k,) int, the columns that are expected scores, or empty.
+        share: (1,) in [0, 1], theirs of the raw curve; the trees have the rest.
     """
 
     forest: Forest
@@ -41,6 +45,8 @@ class Readout:
     centre: np.ndarray
     mean: np.ndarray
     knots: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    readings: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    share: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
     def __post_init__(self) -> None:
         arms = self.forest.outputs
@@ -48,6 +54,13 @@ class Readout:
             array = getattr(self, name)
             if array.shape != (size,) or not np.isfinite(array).all():
                 raise DataError(f"a readout of {arms} arms needs {name} of length {size}, was: shape {array.shape}")
+        columns = self.readings
+        if columns.ndim != 1 or columns.dtype.kind != "i" or len(columns) not in (0, arms):
+            raise DataError(f"a readout has one reading per arm ({arms}) or none, was: {columns.dtype} {columns.shape}")
+        if columns.size and not 0 <= columns.min() <= columns.max() < self.forest.columns:
+            raise DataError(f"readings are among the columns 0 to {self.forest.columns - 1}, was: {columns.max()}")
+        if self.share.shape != (1,) or not 0 <= self.share[0] <= bool(columns.size):
+            raise DataError(f"readings have a share from 0 to 1, and 0 where there are none, was: {self.share}")
         if self.knots and len(self.knots) != arms:
             raise DataError(f"a readout needs one map per arm ({arms}) or none, was: {len(self.knots)}")
         for x, y in self.knots:
@@ -60,7 +73,14 @@ class Readout:
 
     def raw(self, rows: np.ndarray) -> np.ndarray:
         """Curves before calibration."""
-        return self.constant + self.forest.predict(rows)
+        return self.mixed(rows, self.constant + self.forest.predict(rows))
+
+    def mixed(self, rows: np.ndarray, curve: np.ndarray) -> np.ndarray:
+        """The trees' curves (n, k) of rows with the readings' share in them."""
+        if not self.readings.size:
+            return curve
+        share = self.share[0]
+        return (1 - share) * curve + share * rows[:, self.readings].astype(np.float64)
 
     def calibrated(self, raw: np.ndarray) -> np.ndarray:
         """Raw curves (n, k) made honest."""
@@ -82,12 +102,17 @@ class Readout:
     def contributions(self, row: np.ndarray) -> np.ndarray:
         """How much each column moved one row's curve: (columns, k); of the raw curve where maps follow it."""
         moved = self.forest.contributions(row)
+        if self.readings.size:
+            moved *= 1 - self.share[0]
+            moved[self.readings, np.arange(len(self.readings))] += self.share[0] * (row[self.readings] - self.centre)
         return moved if self.knots else self._scaled(moved)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as named arrays, as `from_arrays` takes them."""
         named = {f"forest.{name}": array for name, array in self.forest.arrays().items()}
         named |= {name: getattr(self, name) for name in _PLAIN}
+        if self.readings.size:
+            named |= {name: getattr(self, name) for name in _READ}
         for arm, knots in enumerate(self.knots):
             named |= {f"knots.{arm}.{axis}": array for axis, array in zip("xy", knots, strict=True)}
         return named
@@ -107,4 +132,6 @@ class Readout:
         while f"knots.{len(knots)}.x" in arrays and f"knots.{len(knots)}.y" in arrays:
             knots.append((arrays[f"knots.{len(knots)}.x"], arrays[f"knots.{len(knots)}.y"]))
         plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
+        if all(name in arrays for name in _READ):  # routers of format 1 have none
+            plain |= {name: arrays[name] for name in _READ}
         return cls(forest, **plain, knots=tuple(knots))

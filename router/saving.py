@@ -29,7 +29,8 @@ from router.question import QuestionScores
 from router.readout import Readout
 from router.routing import Router
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, FORMAT)  # format 1 knew no readings beside the trees
 _CONFIG = "config.json"
 _MAY_LACK = ("operating", "forest.threshold")  # no price that kept full's score; no split at a leaf
 _READOUT = "readout.safetensors"
@@ -149,9 +150,10 @@ def load(folder: Path) -> Router:
             f"a router is a folder with a {_CONFIG}, was: {folder.name!r}; `matryoshka-router fit` makes one"
         )
     config = _parsed(_bytes(folder / _CONFIG), _CONFIG)
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise DataError(f"a router folder of format {FORMAT} is read, was: format {found!r}; fit it again")
+    written = config.get("format") if isinstance(config, dict) else type(config).__name__
+    if type(written) is not int or written not in _READABLE:
+        readable = " or ".join(map(str, _READABLE))
+        raise DataError(f"a router folder of format {readable} is read, was: format {written!r}; fit it again")
     _check(config)
     try:
         return _built(folder, config)

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
+from encoders.errors import DataError
 from router.predictor import ComplexityPredictor, folds_of, reached
 from router.readout import Readout
 
@@ -96,6 +99,78 @@ def test_contributions_add_up_to_the_differences_between_rows():
     one, other = (readout.contributions(row).sum(axis=0) for row in rows[:2])
     curves = readout(rows[:2])
     np.testing.assert_allclose(one - other, curves[0] - curves[1], atol=1e-4)
+
+
+# ---- mixed with readings
+
+
+def told(n=2000, seed=0, loud=1.0):
+    """Rows with expected scores among them: a sum of sixty small effects, of which trees see three columns."""
+    rng = np.random.default_rng(seed)
+    effects = np.random.default_rng(5).normal(size=(60, 3)) * 0.06
+    chance = np.clip(0.5 + rng.normal(size=(n, 60)) @ effects, 0.02, 0.98)
+    readings = 0.5 + loud * (chance - 0.5)
+    rows = np.concatenate([rng.normal(size=(n, 2)), readings], axis=1).astype(np.float32)
+    return rows, (rng.random((n, 3)) < chance).astype(float), chance
+
+
+def test_readings_that_tell_more_than_trees_can_see_have_their_share():
+    rows, scores, _ = told()
+    fresh, _, chance = told(seed=1)
+    alone, mixed = (ComplexityPredictor(readings=readings).fit(rows, scores) for readings in ((), (2, 3, 4)))
+    error = [((np.diff(fitted.predict(fresh)) - np.diff(chance)) ** 2).mean() for fitted in (alone, mixed)]
+    assert mixed.readout_.share[0] > 0.6 and error[1] < 0.6 * error[0]
+
+
+def test_readings_of_noise_have_none():
+    rows, scores, _ = world()
+    noise = np.random.default_rng(3).normal(size=(len(rows), 4)).astype(np.float32)
+    fitted = ComplexityPredictor(readings=(4, 5, 6, 7), **SMALL).fit(np.concatenate([rows, noise], axis=1), scores)
+    assert fitted.readout_.share[0] < 0.02
+
+
+def test_readings_that_say_too_much_are_scaled_down():
+    rows, scores, _ = told(loud=3.0)
+    fresh, _, chance = told(seed=1, loud=3.0)
+    fitted = ComplexityPredictor(readings=(2, 3, 4), trees=5, rounds=2).fit(rows, scores)
+    slope = np.polyfit(np.diff(fitted.predict(fresh)).ravel(), np.diff(chance).ravel(), 1)[0]
+    assert 0.85 < slope < 1.15
+
+
+def test_the_ordinal_head_takes_no_share_of_readings():
+    rows, scores, _ = told(300)
+    assert not ComplexityPredictor("ordinal", readings=(2, 3, 4), **SMALL).fit(rows, scores).readout_.readings.size
+
+
+def test_contributions_of_readings_add_up_and_their_arrays_come_back():
+    rows, scores, _ = told(500)
+    readout = ComplexityPredictor(readings=(2, 3, 4), **SMALL).fit(rows, scores).readout_
+    one, other = (readout.contributions(row).sum(axis=0) for row in rows[:2])
+    curves = readout(rows[:2])
+    np.testing.assert_allclose(one - other, curves[0] - curves[1], atol=1e-4)
+    assert np.array_equal(Readout.from_arrays(readout.arrays())(rows), readout(rows))
+    assert np.array_equal(np.concatenate([readout(row[None]) for row in rows[:50]]), readout(rows[:50]))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"readings": np.array([2, 3])}, "one reading per arm"),
+        ({"readings": np.array([2.0, 3, 4])}, "one reading per arm"),
+        ({"readings": np.array([2, 3, 5])}, "among the columns 0 to 4"),
+        ({"readings": np.array([-1, 3, 4])}, "among the columns 0 to 4"),
+        ({"share": np.array([1.1])}, "from 0 to 1"),
+        ({"share": np.array([-0.1])}, "from 0 to 1"),
+        ({"share": np.array([np.nan])}, "from 0 to 1"),
+        ({"share": np.zeros(2)}, "from 0 to 1"),
+        ({"readings": np.zeros(0, np.int64)}, "0 where there are none"),
+    ],
+)
+def test_readings_that_contradict_the_rest_are_refused(change, rule):
+    rows, scores, _ = told(300)
+    readout = ComplexityPredictor(readings=(2, 3, 4), **SMALL).fit(rows, scores).readout_
+    with pytest.raises(DataError, match=rule):
+        replace(readout, **change)
 
 
 def test_an_unknown_head_and_a_single_group_are_refused():

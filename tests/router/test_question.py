@@ -123,18 +123,32 @@ def vectorizer():
     return TfidfVectorizer(tokenizer=tokens, **options)
 
 
+def best_ridge(matrix, y, split):
+    """(strength, out-of-fold readings) of scikit-learn's ridge regression with the least error out of fold."""
+    tried = {s: cross_val_predict(Ridge(s), matrix, y, cv=split) for s in question._STRENGTHS}
+    strength = min(tried, key=lambda s: ((tried[s] - y) ** 2).sum())
+    return strength, tried[strength]
+
+
+def level_and_rest(y):
+    level = np.repeat(y.mean(axis=1, keepdims=True), y.shape[1], axis=1)
+    return level, y - level
+
+
 @pytest.mark.parametrize("sources", [2, 3])
 def test_readings_are_those_of_scikit_learns_pipelines(sources):
     questions, y, dataset, fold = make_fit(sources=sources)
     scores, _ = QuestionScores.fit(questions, y, dataset, fold)
     matrix, split = vectorizer().fit_transform(questions), PredefinedSplit(fold)
-    error = {s: ((cross_val_predict(Ridge(s), matrix, y, cv=split) - y) ** 2).sum() for s in question._STRENGTHS}
-    ridge = make_pipeline(vectorizer(), Ridge(min(error, key=error.get))).fit(questions, y)
+    ridges = [
+        make_pipeline(vectorizer(), Ridge(best_ridge(matrix, part, split)[0])).fit(questions, part)
+        for part in level_and_rest(y)
+    ]
     logistic = make_pipeline(vectorizer(), LogisticRegression(C=10.0, max_iter=300)).fit(questions, dataset)
     new = [*make_questions(60, seed=9), "", "🐕", "number number number dog", "nothing known", "dog " * 1000]
     means = np.stack([y[dataset == name].mean(axis=0) for name in np.unique(dataset)])
     found = scores(new)
-    np.testing.assert_allclose(found[:, :2], ridge.predict(new), atol=1e-9, rtol=0)
+    np.testing.assert_allclose(found[:, :2], sum(ridge.predict(new) for ridge in ridges), atol=1e-9, rtol=0)
     np.testing.assert_allclose(found[:, 2:], logistic.predict_proba(new) @ means, atol=1e-9, rtol=0)
 
 
@@ -142,8 +156,7 @@ def test_out_of_fold_readings_are_scikit_learns_too():
     questions, y, dataset, fold = make_fit()
     _, readings = QuestionScores.fit(questions, y, dataset, fold)
     matrix, split = vectorizer().fit_transform(questions), PredefinedSplit(fold)
-    tried = [cross_val_predict(Ridge(strength), matrix, y, cv=split) for strength in question._STRENGTHS]
-    best = min(tried, key=lambda guess: ((guess - y) ** 2).sum())
+    best = sum(best_ridge(matrix, part, split)[1] for part in level_and_rest(y))
     np.testing.assert_allclose(readings[:, :2], best, atol=1e-9, rtol=0)
     model = LogisticRegression(C=10.0, max_iter=300)
     for number in range(4):
@@ -151,6 +164,20 @@ def test_out_of_fold_readings_are_scikit_learns_too():
         chances = model.fit(matrix[inside], dataset[inside]).predict_proba(matrix[outside])
         means = np.stack([y[inside][dataset[inside] == name].mean(axis=0) for name in model.classes_])
         np.testing.assert_allclose(readings[outside, 2:], chances @ means, atol=1e-9, rtol=0)
+
+
+def test_level_and_differences_have_strengths_of_their_own():
+    """Levels that many words tell loudly, beside differences that are noise: these are to be held back, not those."""
+    rng = np.random.default_rng(0)
+    questions, _, dataset, fold = make_fit(400)
+    loud = np.array([0.2 + 0.6 * ("number" in q) for q in questions])
+    y = np.clip(loud[:, None] + 0.15 * rng.normal(size=(400, 2)), 0, 1)
+    matrix, split = vectorizer().fit_transform(questions), PredefinedSplit(fold)
+    weak, strong = (best_ridge(matrix, part, split)[0] for part in level_and_rest(y))
+    assert strong > 30 * weak
+    scores, _ = QuestionScores.fit(questions, y, dataset, fold)
+    read = scores(questions)[:, :2]
+    assert read.mean(axis=1).std() > 20 * np.diff(read, axis=1).std()
 
 
 def test_a_folds_labels_move_no_reading_of_its_own_rows(monkeypatch):

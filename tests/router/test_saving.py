@@ -150,7 +150,7 @@ def test_every_file_stands_in_config_json_with_its_sha256(saved):
     router, folder = saved
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     digests = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir() if f.name != "config.json"}
-    assert config["files"] == digests and config["format"] == 1
+    assert config["files"] == digests and config["format"] == 2
     assert set(digests) == {name for name in BLOBS if router.columns.scores is not None or name[0] not in "qv"}
 
 
@@ -416,6 +416,9 @@ READOUT = {
     "knots for fewer arms": lambda a: {"knots.3.x": None, "knots.3.y": None},
     "knots for more arms": lambda a: {"knots.4.x": np.ones(2), "knots.4.y": np.ones(2)},
     "knots without the first": lambda a: {"knots.0.x": None},
+    "readings without a share": lambda a: {"readings": np.arange(4)},
+    "a share without readings": lambda a: {"share": np.ones(1)},
+    "readings of other columns": lambda a: {"readings": np.arange(1000, 1004), "share": np.ones(1)},
     "something besides": lambda a: {"weights": np.ones(2)},
     "nothing": lambda a: dict.fromkeys(a),
 }
@@ -503,9 +506,9 @@ CONFIGS = {
     "not JSON": (lambda c: "{'format': 1}", "config.json must be JSON, was: "),
     "brackets without end": (lambda c: "[" * 200_000, "config.json must be JSON, was: "),
     "not text": (lambda c: b"\xff\xfe\x00", "config.json must be JSON, was: "),
-    "a list": (lambda c: [c], "of format 1 is read, was: format 'list'; fit it again"),
+    "a list": (lambda c: [c], "of format 1 or 2 is read, was: format 'list'; fit it again"),
     "null": (lambda c: None, "was: format 'NoneType'"),
-    "another format": (lambda c: c | {"format": 2}, "of format 1 is read, was: format 2; fit it again"),
+    "another format": (lambda c: c | {"format": 3}, "of format 1 or 2 is read, was: format 3; fit it again"),
     "no format": (lambda c: {k: v for k, v in c.items() if k != "format"}, "was: format None"),
     "format as text": (lambda c: c | {"format": "1"}, "was: format '1'"),
     "a file above": (lambda c: with_file(c, "../router/README.md"), "sha256 by file, of readout.safetensors"),
