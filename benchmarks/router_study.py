@@ -27,7 +27,7 @@ from router.routing import Router
 from router.study import studies
 from training_data.outcomes import Outcomes
 
-_PARTS = ("nulls", "heads", "privileged", "permuted")
+_PARTS = ("nulls", "heads", "privileged", "probe", "permuted")
 _MORE = ("groups", "labels")
 
 

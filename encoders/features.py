@@ -33,6 +33,7 @@ _EVERY = 2  # of rows and columns of patches are compared with each other: a six
 _SIMILARITY_BINS = 16
 _SHARPNESS = 8.0  # of the softmax that says where in the picture a word is at home
 _TINY = 1e-12
+_TYPICAL = "what number is written"  # the question that costs by question are counted on
 GROUPS = ("pixels", "patches", "bands", "pooled", "match")
 
 
@@ -180,7 +181,8 @@ def tflops(backbone: NestedLlava) -> dict[str, float]:
     """By group, the matrix products that looking at one question's picture takes beside an answer's own, in 10^12.
 
     Bands and matches need the connector at the top of the ladder, of which an answer at the smallest m pays its part;
-    both are charged the rest, so that their sum is a bound. Groups that are not named take no matrix product.
+    both are charged the rest, so that their sum is a bound. A probe is the prefill at the smallest m, whose connector
+    every answer pays anyway; an answer at that m goes on from it. Groups that are not named take no matrix product.
     """
     patches = torch.zeros(1, *backbone.patches_shape, dtype=backbone.dtype, device=backbone.device)
     backbone.from_patches(patches).tokens(backbone.ladder[-1])  # what is prepared once per process is nobody's cost
@@ -197,5 +199,12 @@ def tflops(backbone: NestedLlava) -> dict[str, float]:
     return {
         "patches": counted(lambda encoded: _patch_statistics(encoded.patches.float())),
         "bands": counted(lambda encoded: _band_energies(backbone, encoded)) - least,
-        "match": counted(lambda encoded: match_features(backbone, encoded, ["what number is written"])) - least,
+        "match": counted(lambda encoded: match_features(backbone, encoded, [_TYPICAL])) - least,
+        "probe": _probe_tflops(backbone),
     }
+
+
+def _probe_tflops(backbone: NestedLlava) -> float:
+    m = backbone.ladder[0]
+    text_tokens = len(backbone.prefix_ids) + len(backbone.suffix_ids(_TYPICAL))
+    return backbone.counted_cost(m, text_tokens, new_tokens=1).prefill_tflops

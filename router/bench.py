@@ -102,22 +102,23 @@ class Bench:
         shares: Sequence[float],
     ) -> None:
         self.full = full
-        self.choice = test.choice(prices)
+        realised = test.realised(prices)
+        self.choice = realised.choice
         self.keeping = keeping(calibration, prices, full, routing_cost, shares)
         known_score, known_cost = known.means(test.dataset)
         self._oracle = _Path(slope_merge(test.score, test.cost), test)
         self._identity = _Path(slope_merge(known_score, known_cost), test)
         order = np.argsort(test.cost.mean(axis=0), kind="stable")
         gains = (np.diff(values[:, order], axis=1) for values in (test.curve, test.score))
-        predicted, realised = (gain - gain.mean(axis=0) for gain in gains)
+        predicted, gained = (gain - gain.mean(axis=0) for gain in gains)
         parts = Means(
             cost=test.cost,
             score=test.score,
-            routed_cost=np.take_along_axis(test.cost, self.choice, axis=1) + routing_cost,
-            routed_score=np.take_along_axis(test.score, self.choice, axis=1),
+            routed_cost=realised.cost + routing_cost,
+            routed_score=realised.score,
             predicted=predicted,
-            realised=realised,
-            moments=np.stack([(predicted * realised).sum(axis=1), (predicted**2).sum(axis=1)], axis=1),
+            realised=gained,
+            moments=np.stack([(predicted * gained).sum(axis=1), (predicted**2).sum(axis=1)], axis=1),
             brier=np.stack([((one - test.score) ** 2).mean(axis=1) for one in (test.curve, known_score)], axis=1),
         )
         self._ends = np.cumsum([part.shape[1] for part in parts])[:-1]
@@ -231,8 +232,8 @@ def keeping(
     rows: Routed, prices: np.ndarray, full: int, routing_cost: float, shares: Sequence[float]
 ) -> dict[float, int | None]:
     """By share of full's score, the place of the cheapest price that keeps it on these rows; None: full for all."""
-    choice = rows.choice(prices)
-    cost, score = (np.take_along_axis(values, choice, axis=1).mean(axis=0) for values in (rows.cost, rows.score))
+    realised = rows.realised(prices)
+    cost, score = realised.cost.mean(axis=0), realised.score.mean(axis=0)
     full_cost, full_score = rows.cost[:, full].mean(), rows.score[:, full].mean()
     cost = cost + routing_cost
     cheaper = cost < full_cost * (1 - NEAR)

@@ -20,9 +20,10 @@ from router.calibration import FEWEST
 from router.columns import GROUPS, MORE, TEXT, VISUAL, group_of
 from router.fitting import Prepared, fit, prepared, routing_charge
 from router.predictor import ComplexityPredictor, Head, folds_of
+from router.probed import Gate, Probed, first_token
 from router.routed import Routed, price_grid
 from router.routing import Router
-from training_data.outcomes import Outcomes
+from training_data.outcomes import FIRST_TOKEN, Outcomes
 
 _FEWER = (100, 150, 250, 500, 1000, 2000, 4000, 8000, 16000)
 _MOST_DATASETS = 30
@@ -104,6 +105,48 @@ class Competitors:
             "privileged (knows the facts)", fitted.predict(test), fitted.predict(held), fitted.out_of_fold_, 0.0
         )
 
+    def probe(self) -> Iterator[Competitor]:
+        """The router's columns, and the model's own first token at the smallest m where a gate finds it worth its cost.
+
+        Beside it the same without a gate, and as if the pass cost nothing.
+        """
+        cost = 0.0 if self.train.features is None else self.train.features.tflops.get("probe", 0.0)
+        ready = self._ready
+        told = [first_token(rows) for rows in (ready.own, self.test, ready.held)]
+        if not cost or self.train.unit != "tflops" or any(table is None for table in told):
+            return
+        rows = [ready.own, self.test, ready.held]
+        X = [ready.X, *(ready.columns.of(part.question.tolist(), part.features) for part in rows[1:])]
+        more = [np.concatenate([own, table], axis=1) for own, table in zip(X, told, strict=True)]  # type: ignore[list-item]
+        first, second = (self._curves(columns) for columns in (X, more))
+        typical = ready.own.cost.mean(axis=0)
+        own, test, held = (Routed.of(part, curve, typical) for part, curve in zip(rows, first, strict=True))
+        prices = price_grid(own)
+        known = Known.of(self.train.dataset, self.train.score, self.train.cost)
+
+        def row(name: str, worth: Sequence[np.ndarray], paid: float) -> Competitor:
+            tested, calibrated = (
+                Probed(
+                    *(part.curve, part.score, part.cost, part.group, part.dataset, part.charges),
+                    *(curve, gate, np.full((len(part), 1), paid)),
+                )
+                for part, curve, gate in zip((test, held), second[1:], worth, strict=True)
+            )
+            return Competitor(name, tested, calibrated, known, prices, self.router.routing_cost)
+
+        gate = Gate(prices, self._seed).fit(X[0], own, second[0], cost)
+        always = [np.ones((len(part), prices.size)) for part in (test, held)]
+        yield row("+ probe where it pays", [gate(columns) for columns in X[1:]], cost)
+        yield row("+ probe always", always, cost)
+        yield row("+ probe, were it free", always, 0.0)
+
+    def _curves(self, X: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A predictor's curves for several tables of columns: it is fitted on the first, whose own are out of fold."""
+        ready = self._ready
+        fitted = ComplexityPredictor(self._head, readings=ready.columns.readings, seed=self._seed)
+        fitted.fit(X[0], ready.own.score, ready.own.group, ready.target)
+        return [fitted.out_of_fold_, *(fitted.predict(columns) for columns in X[1:])]
+
     def groups(self) -> Iterator[Competitor]:
         there = list(dict.fromkeys(group_of(name) for name in self.router.columns.names))
         for left_out in there if len(there) > 1 else []:
@@ -116,7 +159,7 @@ class Competitors:
         order = np.random.default_rng(self._seed).permutation(len(self.train))
         tables: dict[str, Any] = {
             name: None if (table := getattr(self.train, name)) is None else table[order]
-            for name in ("score", "gold_logprob", "confidence", "text")
+            for name in ("score", "gold_logprob", "confidence", "text", *FIRST_TOKEN)
         }
         yield self._refit("permuted labels", replace(self.train, **tables))
 

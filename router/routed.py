@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from encoders.errors import BudgetError, DataError
 from router.allocate import best_arms, tie_keys
 from training_data.curves import slope_merge, table
 from training_data.outcomes import Outcomes
+
+
+class Realised(NamedTuple):
+    """What rows came to at each of p prices: the arm, its cost and its score, (n, p) each."""
+
+    choice: np.ndarray
+    cost: np.ndarray
+    score: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +87,9 @@ class Routed:
     def __len__(self) -> int:
         return len(self.score)
 
-    def select(self, rows: np.ndarray) -> Routed:
+    def select(self, rows: np.ndarray) -> Self:
         """Some of the rows, by mask or number."""
-        return Routed(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def choice(self, prices: np.ndarray) -> np.ndarray:
         """The arm of the most curve - price * charged: (n, p) int64; among equals the cheapest, then the first.
@@ -93,6 +102,12 @@ class Routed:
         for column, price in enumerate(asked):  # one price at a time: (n, p, k) would not fit for many rows
             found[:, column] = best_arms(self.curve - price * charged, charged)
         return found
+
+    def realised(self, prices: np.ndarray) -> Realised:
+        """What choosing by these prices (p,) cost and scored."""
+        choice = self.choice(prices)
+        cost, score = (np.take_along_axis(values, choice, axis=1) for values in (self.cost, self.score))
+        return Realised(choice, cost, score)
 
 
 def named(group: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from router.routed import named
 from router.routing import Router
 from training_data.outcomes import Outcomes, joined
 
-PARTS = ("nulls", "heads", "privileged", "groups", "permuted", "left-out", "labels")
+PARTS = ("nulls", "heads", "privileged", "probe", "groups", "permuted", "left-out", "labels")
 _LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}")
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
 _ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
-_TABLES = ("score", "cost", "gold_logprob", "confidence", "text")
+FIRST_TOKEN = ("top1", "top2", "top3", "entropy")
+_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ class Outcomes:
         gold_logprob: (n, k) natural log-probability of the gold answer, or None.
         confidence: (n, k) natural log-probability of the model's own answer, or None.
         text: (n, k) str, the answers, or None.
+        top1, top2, top3: (n, k) natural log-probabilities of the likeliest first tokens, or None.
+        entropy: (n, k) of the first token's distribution, in nats, or None.
         features: visual features of the n examples, or None.
         meta: (n,) of mappings, whatever else the source knew, or None.
         unit: what costs are counted in: "tflops" from a sweep, "tokens" where m stands for it, or the user's own.
@@ -86,6 +89,10 @@ class Outcomes:
     gold_logprob: np.ndarray | None = None
     confidence: np.ndarray | None = None
     text: np.ndarray | None = None
+    top1: np.ndarray | None = None
+    top2: np.ndarray | None = None
+    top3: np.ndarray | None = None
+    entropy: np.ndarray | None = None
     features: Features | None = None
     meta: np.ndarray | None = None
     unit: str = "tflops"

@@ -146,6 +146,13 @@ def test_what_looking_takes_is_counted_by_group_beside_an_answer(make_tiny):
     assert mqt["patches"] == m3["patches"] > 0
 
 
+def test_a_probe_costs_the_prefill_at_the_smallest_m(make_tiny):
+    tiny = make_tiny("mqt")
+    [alone] = tiny.generate(tiny.encode([np.zeros((9, 9, 3), np.uint8)]), ["what number is written"], tiny.ladder[0])
+    told = tiny.cost(alone.visual_tokens, alone.text_tokens, alone.new_tokens)
+    assert tflops(tiny)["probe"] == told.prefill_tflops > 0
+
+
 def test_a_second_count_equals_the_first(make_tiny):
     """The first once held what is prepared once per process."""
     tiny = make_tiny("mqt")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from encoders import loading
 from router import Router
 from router.commands import app
+from router.saving import FORMAT
 
 SIGN = Path(__file__).parents[2] / "examples" / "sign.png"
 FORMS = "a budget must be written as '64', 'cap 1.5 tflops', 'mean 16 tokens'"
@@ -254,7 +255,7 @@ def damaged(saved, folder, how):
         case "list":
             config.write_text("[]")
         case "format":
-            config.write_text(config.read_text().replace('"format": 1', '"format": 99'))
+            config.write_text(config.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
         case "byte":
             content = bytearray((folder / "readout.safetensors").read_bytes())
             content[-1] ^= 1

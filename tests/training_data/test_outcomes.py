@@ -28,6 +28,7 @@ def full(n=60):
         **columns(n),
         gold_logprob=-rng.random((n, 3)),
         confidence=-rng.random((n, 3)),
+        **{name: -rng.random((n, 3)) for name in ("top1", "top2", "top3", "entropy")},
         text=np.array([[f"a{k}", "ünd,so", ""] for k in range(n)], dtype=object),
         features=Features(3, ("x", "y"), rng.normal(size=(n, 2))),
         meta=[{"k": k} for k in range(n)],

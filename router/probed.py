@@ -1,0 +1,89 @@
+"""A second look where it pays: a pass at the smallest m, run only for questions whose first token is worth its price.
+
+The predictor's curve comes first. A gate, one value per price, tells by how much asking the model's own first token
+would better what is spent, the pass included; where that is above nothing, the pass is run and a second curve, which
+knows how sure the model was, decides. An answer at the smallest m goes on from the pass, so that only questions that
+are sent on have paid for nothing. Knows arrays. `router.competitors` measures what it is worth on a user's own
+outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.errors import DataError
+from router.routed import Realised, Routed
+from training_data.outcomes import FIRST_TOKEN, Outcomes
+
+_LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
+_LEAF = 30  # a leaf of the gate holds one row in so many: one row's realised worth is nearly all luck
+_TREES = 60
+
+
+def first_token(outcomes: Outcomes) -> np.ndarray | None:
+    """(n, 4) float32: the three largest log-probabilities and the entropy at the cheapest arm; None if not measured."""
+    tables = [getattr(outcomes, name) for name in FIRST_TOKEN]
+    if any(table is None for table in tables):
+        return None
+    return np.stack([np.maximum(table[:, 0], _LEAST) for table in tables], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Probed(Routed):
+    """Rows whose arm is chosen by a first curve, or by a second one where a probe is run.
+
+    Attributes:
+        second: (n, k), the curves that know the first token.
+        worth: (n, p), what a probe is expected to add at each of the p prices that `realised` is asked for.
+        probe_cost: (n, 1), of a pass at the first arm, which an answer at that arm goes on from.
+    """
+
+    second: np.ndarray = None  # type: ignore[assignment]
+    worth: np.ndarray = None  # type: ignore[assignment]
+    probe_cost: np.ndarray = None  # type: ignore[assignment]
+
+    def realised(self, prices: np.ndarray) -> Realised:
+        """Choices, what they cost with the probes that were run, and their scores."""
+        if self.worth.shape != (len(self), len(prices)):
+            raise DataError(f"a gate speaks of {self.worth.shape[1]} prices, was asked for: {len(prices)}")
+        first, second = self.choice(prices), self._escalated().choice(prices)
+        probed = self.worth > 0
+        choice = np.where(probed, second, first)
+        cost, score = (np.take_along_axis(values, choice, axis=1) for values in (self.cost, self.score))
+        return Realised(choice, cost + np.where(probed & (choice > 0), self.probe_cost, 0.0), score)
+
+    def _escalated(self) -> Routed:
+        """The same rows after a probe: every arm but the first costs the pass on top."""
+        extra = np.where(np.arange(self.cost.shape[1]) > 0, self.probe_cost, 0.0)
+        return Routed(self.second, self.score, self.cost + extra, self.group, self.dataset, self.charges + extra)
+
+
+class Gate:
+    """Learns what a probe is worth at each price, from rows whose two curves were both predicted out of fold.
+
+    What it learns from is realised, not predicted: of two curves the maximum of the noisier one always looks better.
+    """
+
+    def __init__(self, prices: np.ndarray, seed: int) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        self._prices, self._spread = prices, np.ones(prices.size)
+        self._trees = ExtraTreesRegressor(_TREES, random_state=seed, n_jobs=-1)
+
+    def fit(self, X: np.ndarray, rows: Routed, second: np.ndarray, probe_cost: float) -> Gate:
+        """Rows (n,) with columns X (n, d) and first curves; `second` (n, k)."""
+        never = np.full((len(rows), self._prices.size), -1.0)
+        parts = (rows.curve, rows.score, rows.cost, rows.group, rows.dataset, rows.charges)
+        costs = np.full((len(rows), 1), probe_cost)
+        without, with_probe = (Probed(*parts, second, worth, costs).realised(self._prices) for worth in (never, -never))
+        gained = with_probe.score - without.score - self._prices * (with_probe.cost - without.cost)
+        self._spread = np.maximum(gained.std(axis=0), 1e-12)  # prices differ a thousandfold, trees weigh them alike
+        self._trees.set_params(min_samples_leaf=max(5, len(rows) // _LEAF)).fit(X, gained / self._spread)
+        return self
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Expected worth (n, p) of a probe."""
+        told: np.ndarray = self._trees.predict(X).reshape(len(X), -1) * self._spread
+        return told
