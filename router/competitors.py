@@ -136,7 +136,7 @@ class Competitors:
 
         gate = Gate(prices, self._seed).fit(X[0], own, second[0], cost)
         always = [np.ones((len(part), prices.size)) for part in (test, held)]
-        yield row("+ probe where it pays", [gate(columns) for columns in X[1:]], cost)
+        yield row("+ probe where it pays", [gate(*pair) for pair in zip(X[1:], first[1:], strict=True)], cost)
         yield row("+ probe always", always, cost)
         yield row("+ probe, were it free", always, 0.0)
 

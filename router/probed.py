@@ -20,6 +20,7 @@ from training_data.outcomes import FIRST_TOKEN, Outcomes
 _LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
 _LEAF = 30  # a leaf of the gate holds one row in so many: one row's realised worth is nearly all luck
 _TREES = 60
+_COLUMNS = 0.3  # share of them that a split may choose from
 
 
 def first_token(outcomes: Outcomes) -> np.ndarray | None:
@@ -67,10 +68,10 @@ class Gate:
     """
 
     def __init__(self, prices: np.ndarray, seed: int) -> None:
-        from sklearn.ensemble import ExtraTreesRegressor
+        from sklearn.ensemble import RandomForestRegressor
 
         self._prices, self._spread = prices, np.ones(prices.size)
-        self._trees = ExtraTreesRegressor(_TREES, random_state=seed, n_jobs=-1)
+        self._trees = RandomForestRegressor(_TREES, max_features=_COLUMNS, random_state=seed, n_jobs=-1)
 
     def fit(self, X: np.ndarray, rows: Routed, second: np.ndarray, probe_cost: float) -> Gate:
         """Rows (n,) with columns X (n, d) and first curves; `second` (n, k)."""
@@ -80,10 +81,12 @@ class Gate:
         without, with_probe = (Probed(*parts, second, worth, costs).realised(self._prices) for worth in (never, -never))
         gained = with_probe.score - without.score - self._prices * (with_probe.cost - without.cost)
         self._spread = np.maximum(gained.std(axis=0), 1e-12)  # prices differ a thousandfold, trees weigh them alike
-        self._trees.set_params(min_samples_leaf=max(5, len(rows) // _LEAF)).fit(X, gained / self._spread)
+        self._trees.set_params(min_samples_leaf=max(5, len(rows) // _LEAF))
+        self._trees.fit(np.concatenate([X, rows.curve], axis=1), gained / self._spread)
         return self
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Expected worth (n, p) of a probe."""
-        told: np.ndarray = self._trees.predict(X).reshape(len(X), -1) * self._spread
-        return told
+    def __call__(self, X: np.ndarray, curve: np.ndarray) -> np.ndarray:
+        """Expected worth (n, p) of a probe of rows with these columns (n, d) and first curves (n, k)."""
+        told = self._trees.predict(np.concatenate([X, curve], axis=1))
+        worth: np.ndarray = told.reshape(len(X), -1) * self._spread
+        return worth

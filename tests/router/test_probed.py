@@ -89,7 +89,7 @@ def test_a_gate_opens_where_a_second_look_pays(probe_cost, least, most):
     first = np.tile(score.mean(axis=0), (n, 1))
     second = np.where(X[:, :1] > 0, score, misled)
     rows = Routed(first, score, COST, np.arange(n).astype(str), np.repeat("d", n))
-    worth = Gate(np.array([0.2, 0.05]), seed=0).fit(X, rows, second, probe_cost)(X)
+    worth = Gate(np.array([0.2, 0.05]), seed=0).fit(X, rows, second, probe_cost)(X, first)
     clear = np.abs(X[:, 0]) > 0.3
     opened = (worth > 0).mean(axis=1)
     assert least <= opened[clear & (X[:, 0] > 0)].mean() <= most
