@@ -17,7 +17,7 @@ import numpy as np
 
 from router.bench import Known
 from router.calibration import FEWEST
-from router.columns import GROUPS, MORE, TEXT, VISUAL, group_of
+from router.columns import GROUPS, MORE, TEXT, group_of
 from router.fitting import Prepared, fit, prepared, routing_charge
 from router.predictor import ComplexityPredictor, Head, folds_of
 from router.probed import Gate, Probed, first_token
@@ -86,7 +86,7 @@ class Competitors:
         yield replace(own, test=_shuffled(own.test, rng), calibration=_shuffled(own.calibration, rng))
         yield self._refit("question only", groups=TEXT)
         if self.router.features is not None:
-            yield self._refit("image only", groups=VISUAL)
+            yield self._refit("image only", groups=[group for group in self._groups if group not in TEXT])
         yield self._logistic()
 
     def heads(self) -> Iterator[Competitor]:

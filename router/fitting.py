@@ -6,6 +6,7 @@ Loads LightGBM and scikit-learn; nothing that decides imports this file.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from encoders.errors import DataError
 from router.allocate import tie_keys
 from router.bench import Bench, Known, keeping
 from router.calibration import FEWEST, Calibration
-from router.columns import TEXT, Columns, group_of
+from router.columns import GROUPS, TEXT, Columns, group_of
 from router.evaluation import OPERATING
 from router.predictor import ComplexityPredictor, Head, folds_of
 from router.routed import Routed, price_grid
@@ -28,6 +29,7 @@ FOLDS = 4
 _BELIEVED = 2  # standard errors of the gap that must lie above 0
 _RESAMPLES = 100  # of the pictures that were fitted on, for the standard error of the gap they recover out of fold
 _LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
+_FREE = 1e-3  # of what the cheapest answer costs: that much takes .002 of G away (docs/log.md)
 _SPLIT = 71  # seed of that split: another than a user's own, or their parts would fall together
 _LIBRARIES = ("lightgbm", "scikit-learn", "numpy", "matryoshka-router")
 
@@ -113,8 +115,6 @@ def out_of_fold_gap(rows: Routed, full: int, routing_cost: float) -> tuple[float
     """G of curves that were predicted out of fold, on the rows they are fitted on, and its standard error.
 
     A router whose gap could be luck is made flat: it treats all questions alike, so that its worst case is the hull.
-    Slopes were fitted on the same predictions, so labels that mean nothing seem to recover a little, too: up to 1.9
-    standard errors in 12 trials with permuted labels.
     """
     bench = Bench(rows, rows, Known.of(rows.dataset, rows.score, rows.cost), price_grid(rows), full, routing_cost, ())
 
@@ -151,6 +151,16 @@ def routing_charge(outcomes: Outcomes, visual: Sequence[str]) -> float:
     if outcomes.features is None or outcomes.unit != "tflops":
         return 0.0
     return sum(outcomes.features.tflops.get(group, 0.0) for group in {group_of(name) for name in visual})
+
+
+def worth_reading(outcomes: Outcomes) -> tuple[str, ...]:
+    """The groups that earn what they cost: those of `GROUPS`, and what each rung adds, where that is nearly free.
+
+    Where tokens are pooled every answer has made all of them anyway; nested queries would have to be run first.
+    """
+    told = {} if outcomes.features is None or outcomes.unit != "tflops" else outcomes.features.tflops
+    cheap = told.get("bands", math.inf) <= _FREE * float(outcomes.cost.mean(axis=0).min())
+    return (*GROUPS, "bands") if cheap else GROUPS
 
 
 def cheapest_first(outcomes: Outcomes) -> Outcomes:

@@ -8,6 +8,7 @@ difference (docs/log.md has the numbers). Takes arrays; knows no picture, no que
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,8 +48,9 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
         readout_: a Readout, which predicts without scikit-learn and LightGBM.
-        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made without the row's group;
-            raw_out_of_fold_: the same before calibration.
+        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made and calibrated without the row's
+            fold: calibrated with it, labels that mean nothing would seem to teach something.
+        raw_out_of_fold_: the same before calibration.
     """
 
     def __init__(
@@ -112,15 +114,15 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             constant, forest = self._grow(X[inside], target[inside])
             raw[outside] = constant + forest.predict(X[outside])
         constant, forest = self._grow(X, target)
-        mixture: dict[str, Any] = {}
-        if self.readings and self.head == "gain":
-            read = X[:, list(self.readings)].astype(np.float64)
-            share = _share(raw, read, scores)
-            mixture = {"readings": np.array(self.readings, np.int64), "share": np.array([share])}
-            raw = (1 - share) * raw + share * read
-        self.readout_ = Readout(forest, constant, **self._calibration(raw, scores), **mixture)
-        self.raw_out_of_fold_ = raw
-        self.out_of_fold_ = self.readout_.calibrated(raw)
+        read = X[:, list(self.readings)].astype(np.float64) if self.readings and self.head == "gain" else None
+        self.readout_ = Readout(forest, constant, **self._calibration(raw, read, scores))
+        self.raw_out_of_fold_ = self.readout_.mixed(X, raw)
+        self.out_of_fold_ = np.empty(scores.shape)
+        for number in range(int(fold.max()) + 1):
+            inside, outside = fold != number, fold == number
+            told = self._calibration(raw[inside], None if read is None else read[inside], scores[inside])
+            readout = replace(self.readout_, **told)
+            self.out_of_fold_[outside] = readout.calibrated(readout.mixed(X[outside], raw[outside]))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -181,13 +183,18 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return forest.fit(X, wanted[:, 0] if wanted.shape[1] == 1 else wanted)
 
-    def _calibration(self, raw: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-        """What a Readout needs beside constant and forest, fitted on out-of-fold curves."""
+    def _calibration(self, raw: np.ndarray, read: np.ndarray | None, scores: np.ndarray) -> dict[str, Any]:
+        """What a Readout needs beside constant and forest, fitted on out-of-fold curves of trees and readings."""
+        told: dict[str, Any] = {}
+        if read is not None:
+            share = _share(raw, read, scores)
+            told = {"readings": np.array(self.readings, np.int64), "share": np.array([share])}
+            raw = (1 - share) * raw + share * read
         predicted, realised = np.diff(raw, axis=1), np.diff(scores, axis=1)
         slopes = [_slope(*pair) for pair in zip(predicted.T, realised.T, strict=True)]
         level = _slope(raw.mean(axis=1), scores.mean(axis=1))
         ordinal = self.head == "ordinal"
-        return {
+        return told | {
             "slopes": np.array(slopes),
             "level_slope": np.array([level]),
             "centre": raw.mean(axis=0),

@@ -20,7 +20,7 @@ from router.allocate import allocate, tie_keys
 from router.budget import Budget
 from router.calibration import Calibration
 from router.certificate import Certificate
-from router.columns import GROUPS, Columns, group_of
+from router.columns import Columns, group_of
 from router.decision import Choice, Decision, Reason
 from router.evaluation import Evaluation, evaluate
 from router.readout import Readout
@@ -71,7 +71,7 @@ class Router:
         outcomes: Outcomes | str | Path,
         *,
         head: Head = "gain",
-        groups: Sequence[str] = GROUPS,
+        groups: Sequence[str] | None = None,
         routing_cost: float | None = None,
         seed: int = 0,
     ) -> Router:
@@ -82,16 +82,19 @@ class Router:
         Args:
             outcomes: or a file of them.
             head: of the predictor.
-            groups: of columns to read, of `router.columns.GROUPS`.
+            groups: of columns to read, of `router.columns.GROUPS` and `MORE`; None for the first and, of the others,
+                what each rung adds to a picture's tokens where that costs next to nothing, as it does where they are
+                pooled.
             routing_cost: of one decision, in the outcomes' unit; None for what the sweep counted its features at.
             seed: of everything random.
 
         Raises:
             DataError: too few pictures, or nothing to read.
         """
-        from router.fitting import cheapest_first, fit
+        from router.fitting import cheapest_first, fit, worth_reading
 
-        return fit(cheapest_first(_loaded(outcomes).originals()), head, groups, routing_cost, seed)
+        rows = cheapest_first(_loaded(outcomes).originals())
+        return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a router folder (`router.saving`)."""

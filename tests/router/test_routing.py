@@ -8,6 +8,8 @@ from conftest import M, make_outcomes
 
 from router import Budget, BudgetError, DataError, Router
 from router.card import card
+from router.columns import GROUPS
+from router.fitting import worth_reading
 from training_data.outcomes import Features
 
 
@@ -18,6 +20,36 @@ def curve(router, test):
 
 def spent(router, arms):
     return router.calibration.typical[arms]
+
+
+def with_bands(pictures, tflops):
+    """Outcomes with one more column, which costs something."""
+    outcomes = make_outcomes(pictures)
+    own = outcomes.features
+    values = np.concatenate([own.values, own.values[:, :1]], axis=1)
+    return replace(outcomes, features=replace(own, names=(*own.names, "bands_4"), values=values, tflops=tflops))
+
+
+@pytest.mark.parametrize(
+    ("unit", "told", "read"),
+    [
+        ("tflops", {"bands": 0.0}, True),
+        ("tflops", {"bands": 2.4e-5}, True),  # of an answer of 0.024
+        ("tflops", {"bands": 2.6e-5}, False),
+        ("tflops", {}, False),  # nobody knows what it costs
+        ("tokens", {"bands": 0.0}, False),
+    ],
+)
+def test_what_each_rung_adds_is_read_where_that_is_nearly_free(unit, told, read):
+    outcomes = with_bands(20, told)
+    outcomes = replace(outcomes, unit=unit, cost=outcomes.cost * 0.025 / outcomes.cost[:, :1])
+    assert ("bands" in worth_reading(outcomes)) == read
+
+
+def test_a_router_reads_what_is_worth_reading():
+    outcomes = with_bands(300, {"bands": 1e-9})
+    assert "bands_4" in Router.fit(outcomes).columns.visual
+    assert "bands_4" not in Router.fit(outcomes, groups=GROUPS).columns.visual
 
 
 def test_it_recovers_most_of_what_a_need_that_is_seen_allows(router, test):
