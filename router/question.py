@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from itertools import pairwise
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ _OPTION = re.compile(r"(?m)^[^\S\n]*\(?[A-Z][.):]\s")  # not \s*: from each of m
 _MOST = 400  # characters that are read; what comes behind them is prompt or noise
 _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the ridge; the out-of-fold error chooses
 _FEWEST = 3  # rows an n-gram must occur in
+_BALANCE = (1.0, 0.5, 0.3)  # of single words, pairs and triples: each has this length in every question
+_ORDERS = len(_BALANCE)
 _LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
 
 _LISTED = {  # word -> the numbers of the lists it is in
@@ -86,15 +88,21 @@ class QuestionScores:
     data set the question would come from (multinomial logistic regression) and expects the mean scores of those data
     sets: what data-set identity would say, for questions whose data set nobody names.
 
+    Words, pairs and triples are scaled to a length of their own each: under one length for all of them, pairs and
+    triples, of which there are as many, leave the words too little to say.
+
     Attributes:
         vocabulary: n-gram -> column.
         idf: (v,) float64.
+        balance: (3,) length of a question's words, of its pairs and of its triples; or (0,): all n-grams have a length
+            of 1 together, as in routers of format 1.
         weights, intercept: (v, k) and (k,), the ridge regression.
         logits, bias: (v, c) and (c,), the logistic regression over c data sets.
         means: (c, k), the data sets' mean scores.
     """
 
     ARRAYS = ("idf", "weights", "intercept", "logits", "bias", "means")
+    _LATER = "balance"
 
     def __init__(self, vocabulary: Mapping[str, int], arrays: Mapping[str, np.ndarray]) -> None:
         if missing := [name for name in self.ARRAYS if name not in arrays]:
@@ -103,11 +111,13 @@ class QuestionScores:
         self.idf, self.weights, self.intercept, self.logits, self.bias, self.means = (
             np.asarray(arrays[name], np.float64) for name in self.ARRAYS
         )
+        self.balance = np.asarray(arrays.get(self._LATER, ()), np.float64)
         if self.means.ndim != 2:
             raise DataError(f"question scores need means by data set and arm, was: shape {self.means.shape}")
         grams, arms, sources = len(self.vocabulary), *self.means.shape[::-1]
         wanted = ((grams,), (grams, arms), (arms,), (grams, sources), (sources,), (sources, arms))
-        for name, shape in zip(self.ARRAYS, wanted, strict=True):
+        lengths = (len(self.balance),) if len(self.balance) in (0, _ORDERS) else (_ORDERS,)
+        for name, shape in zip((*self.ARRAYS, self._LATER), (*wanted, lengths), strict=True):
             array = getattr(self, name)
             if array.shape != shape or not np.isfinite(array).all():
                 raise DataError(f"question scores need {name} of shape {shape} and finite, was: {array.shape}")
@@ -116,7 +126,8 @@ class QuestionScores:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `__init__` takes beside the vocabulary."""
-        return {name: getattr(self, name) for name in self.ARRAYS}
+        later = (self._LATER,) if self.balance.size else ()
+        return {name: getattr(self, name) for name in (*self.ARRAYS, *later)}
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Both readings side by side: (n, 2 k) float64."""
@@ -125,8 +136,11 @@ class QuestionScores:
         column = np.array([column for counts in found for column in counts], np.int64)
         count = np.array([count for counts in found for count in counts.values()], np.float64)
         value = (1 + np.log(count)) * self.idf[column]
-        length = np.sqrt(np.bincount(row, value**2, minlength=len(found)))
-        value /= length[row]
+        part = row * _ORDERS + self._order[column] if self.balance.size else row
+        length = np.sqrt(np.bincount(part, value**2))
+        value /= length[part]
+        if self.balance.size:
+            value *= self.balance[self._order[column]]
         sums = np.zeros((len(found), self._joined.shape[1]))
         np.add.at(sums, row, value[:, None] * self._joined[column])  # one question at a time or many: the same order
         arms = len(self.intercept)
@@ -135,6 +149,14 @@ class QuestionScores:
     @cached_property
     def _joined(self) -> np.ndarray:
         return np.concatenate([self.weights, self.logits], axis=1)
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Of each n-gram, its words less one."""
+        order = np.empty(len(self.vocabulary), np.int64)
+        for gram, column in self.vocabulary.items():
+            order[column] = min(gram.count(" "), _ORDERS - 1)
+        return order
 
     def _columns(self, question: str) -> dict[int, int]:
         """How often each known n-gram occurs."""
@@ -156,11 +178,7 @@ class QuestionScores:
             dataset: (n,) names.
             fold: (n,) int, from 0 on; rows about one picture share theirs.
         """
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        vectorizer = TfidfVectorizer(analyzer=grams, min_df=min(_FEWEST, len(questions)), sublinear_tf=True)
-        matrix = vectorizer.fit_transform(questions)  # never without columns: every question has a start and an end
-        vocabulary = {gram: int(column) for gram, column in vectorizer.vocabulary_.items()}
+        vocabulary, idf, matrix = _grams_of(questions)
         names, source = np.unique(dataset, return_inverse=True)
         read, weights, intercept = _read(matrix, y, fold)
         expected = np.empty(y.shape)
@@ -170,15 +188,44 @@ class QuestionScores:
             means = _means(y[inside], source[inside], len(names))
             expected[outside] = _softmax(matrix[outside] @ logits + bias) @ means
         parts = (weights, intercept, *_logistic(matrix, source, len(names)))
-        arrays = dict(zip(cls.ARRAYS, (vectorizer.idf_, *parts, _means(y, source, len(names))), strict=True))
-        return cls(vocabulary, arrays), np.concatenate([read, expected], axis=1)
+        arrays = dict(zip(cls.ARRAYS, (idf, *parts, _means(y, source, len(names))), strict=True))
+        return cls(vocabulary, arrays | {cls._LATER: np.array(_BALANCE)}), np.concatenate([read, expected], axis=1)
 
 
 def grams(question: str) -> list[str]:
     """Runs of one to three tokens."""
     words = tokens(question)
-    pairs = [f"{one} {two}" for one, two in pairwise(words)]
-    return [*words, *pairs, *(f"{pair} {word}" for pair, word in zip(pairs, words[2:], strict=False))]
+    return [gram for order in range(_ORDERS) for gram in _runs(words, order)]
+
+
+def _runs(words: Sequence[str], order: int) -> list[str]:
+    """Runs of `order` + 1 words."""
+    return [" ".join(words[start : start + order + 1]) for start in range(len(words) - order)]
+
+
+def _grams_of(questions: Sequence[str]) -> tuple[dict[str, int], np.ndarray, Any]:
+    """(n-gram -> column, their idf (v,), the sparse matrix (n, v) with words, pairs and triples in balance)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import FeatureUnion
+
+    fitted = []
+    for order in range(_ORDERS):
+        vectorizer = TfidfVectorizer(
+            analyzer=partial(_runs_of, order=order), min_df=min(_FEWEST, len(questions)), sublinear_tf=True
+        )
+        with suppress(ValueError):  # no run of so many words is in enough questions; start and end are in all
+            fitted.append((str(order), vectorizer.fit(questions)))
+    vocabulary: dict[str, int] = {}
+    for _, vectorizer in fitted:
+        start = len(vocabulary)
+        vocabulary |= {gram: start + int(column) for gram, column in vectorizer.vocabulary_.items()}
+    balance = {name: _BALANCE[int(name)] for name, _ in fitted}
+    matrix = FeatureUnion(fitted, transformer_weights=balance).transform(questions)
+    return vocabulary, np.concatenate([vectorizer.idf_ for _, vectorizer in fitted]), matrix
+
+
+def _runs_of(question: str, order: int) -> list[str]:
+    return _runs(tokens(question), order)
 
 
 def _read(matrix: Any, y: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ from router.readout import Readout
 from router.routing import Router
 
 FORMAT = 2
-_READABLE = (1, FORMAT)  # format 1 knew no readings beside the trees
+_READABLE = (1, FORMAT)  # format 1 had no readings beside the trees, and one length for all n-grams
 _CONFIG = "config.json"
 _MAY_LACK = ("operating", "forest.threshold")  # no price that kept full's score; no split at a leaf
 _READOUT = "readout.safetensors"
@@ -180,7 +180,10 @@ def _built(folder: Path, config: Mapping[str, Any]) -> Router:
     scores = None
     if config["columns"]["text"]:
         vocabulary = _parsed(_held(files, "vocabulary.json"), "vocabulary.json")
-        scores = QuestionScores(vocabulary, _arrays(files, "question.safetensors"))
+        words = _arrays(files, "question.safetensors")
+        if config["format"] > 1 and "balance" not in words:  # without it the same words would say something else
+            raise DataError("question.safetensors must hold a balance, missing: it; save the router again")
+        scores = QuestionScores(vocabulary, words)
     arms, m = tuple(config["arms"]), config["m"]
     columns = Columns(tuple(config["columns"]["visual"]), config["columns"]["words"], scores, arms)
     stored = _arrays(files, _READOUT)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from encoders.errors import DataError
 from router import question
@@ -118,9 +118,10 @@ def test_word_features_are_alike_alone_and_in_a_batch_and_may_be_none():
 
 
 def vectorizer():
-    """scikit-learn's own n-grams of our tokens."""
-    options = {"token_pattern": None, "lowercase": False, "ngram_range": (1, 3), "min_df": 3, "sublinear_tf": True}
-    return TfidfVectorizer(tokenizer=tokens, **options)
+    """scikit-learn's own n-grams of our tokens, words, pairs and triples each of a length of their own."""
+    options = {"token_pattern": None, "lowercase": False, "min_df": 3, "sublinear_tf": True}
+    orders = [(str(n), TfidfVectorizer(tokenizer=tokens, ngram_range=(n, n), **options)) for n in (1, 2, 3)]
+    return FeatureUnion(orders, transformer_weights={"1": 1.0, "2": 0.5, "3": 0.3})
 
 
 def best_ridge(matrix, y, split):
@@ -164,6 +165,27 @@ def test_out_of_fold_readings_are_scikit_learns_too():
         chances = model.fit(matrix[inside], dataset[inside]).predict_proba(matrix[outside])
         means = np.stack([y[inside][dataset[inside] == name].mean(axis=0) for name in model.classes_])
         np.testing.assert_allclose(readings[outside, 2:], chances @ means, atol=1e-9, rtol=0)
+
+
+def test_readings_of_routers_of_format_1_share_one_length():
+    questions, y, dataset, fold = make_fit()
+    scores, _ = QuestionScores.fit(questions, y, dataset, fold)
+    arrays = scores.arrays()
+    assert arrays.pop("balance").tolist() == [1.0, 0.5, 0.3]
+    old = QuestionScores(scores.vocabulary, arrays)
+    options = {"token_pattern": None, "lowercase": False, "ngram_range": (1, 3), "sublinear_tf": True}
+    matrix = TfidfVectorizer(tokenizer=tokens, vocabulary=scores.vocabulary, **options).fit(questions)
+    matrix.idf_ = scores.idf
+    told = matrix.transform(questions) @ scores.weights + scores.intercept
+    np.testing.assert_allclose(old(questions)[:, :2], told, atol=1e-9, rtol=0)
+    assert "balance" not in old.arrays()
+
+
+def test_questions_of_which_no_two_share_a_run_of_words_are_read_by_start_and_end():
+    questions = [f"w{k}" for k in range(40)]
+    scores, _ = QuestionScores.fit(questions, np.zeros((40, 2)), np.repeat("d", 40), np.arange(40) % 4)
+    assert sorted(scores.vocabulary) == ["</s>", "<s>"]
+    assert np.isfinite(scores(["", "w1", "quite other words"])).all()
 
 
 def test_level_and_differences_have_strengths_of_their_own():

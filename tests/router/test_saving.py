@@ -446,6 +446,8 @@ QUESTION = {
     "means in one row": lambda a: {"means": a["means"].ravel()},
     "means in a cube": lambda a: {"means": a["means"][None]},
     "three arms": lambda a: {key: a[key][..., :3] for key in ("weights", "intercept", "means")},
+    "a balance of two": lambda a: {"balance": np.ones(2)},
+    "a balance without end": lambda a: {"balance": a["balance"] * np.inf},
     "complex logits": lambda a: {"logits": a["logits"].astype(np.complex64)},
 }
 ATTACKS = {
