@@ -28,6 +28,8 @@ _ROWS = {
     "logistic regression per arm": "logistic regression per arm",
     "the data set's name": "identity",
     "**this router** (question and picture)": "router",
+    "question and picture, + probe where it pays (cost paid)": "+ probe where it pays",
+    "question and picture, + probe, were it free": "+ probe, were it free",
     "privileged (the generator's facts)": "privileged (knows the facts)",
     "oracle without luck (cross-fitted over replicates)": "crossfit",
     "oracle (hindsight)": "hindsight",
@@ -144,7 +146,7 @@ def router() -> str:
             for name, row in overhead.items()
             if isinstance(row, dict)
         )
-        + f" on one core. Fitting took {study['fit_seconds']:.0f} s there. (`benchmarks/router_study.py`, "
+        + f" on one core. Fitting took {study['fit_seconds']:.0f} s on two. (`benchmarks/router_study.py`, "
         f"`benchmarks/routing_overhead.py`, commit {study['commit']}.)",
     ]
     return "\n".join(lines)

@@ -44,6 +44,30 @@ def make_outcomes(pictures=600, seed=0, features=True, unit="tflops", noise=0.6,
     )
 
 
+def make_worded(count=2000, seed=0):
+    """Questions alone, at three m: each of two hundred words moves the score and the need for tokens a little."""
+    rng = np.random.default_rng(seed)
+    effects = np.random.default_rng(99).normal(size=(200, 2)) * (0.9, 0.6)
+    words = rng.integers(0, 200, (count, 4))
+    level, need = effects[words].sum(axis=1).T / 2
+    steps = np.array([-1.0, 0.2, 0.8])
+    chance = 1 / (1 + np.exp(-(level[:, None] + 0.6 + (1.0 + need[:, None]) * steps)))
+    throw = rng.random((count, 1)) * 0.7 + rng.random((count, 3)) * 0.3
+    ids = np.array([f"w{seed}-{k}" for k in range(count)])
+    return Outcomes(
+        id=ids,
+        group=ids,
+        dataset=np.repeat("worded", count),
+        question=np.array([f"is the {' '.join(f'w{word}' for word in row)} there" for row in words], dtype=object),
+        replicate=np.zeros(count, int),
+        arms=("36", "144", "576"),
+        score=(throw < chance).astype(float),
+        cost=np.tile([36.0, 144.0, 576.0], (count, 1)),
+        m=np.array([36, 144, 576]),
+        unit="tokens",
+    )
+
+
 @pytest.fixture(scope="session")
 def train():
     return make_outcomes()
