@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from encoders.errors import DataError
+from training_data.curves import group_sums
 
 WORDS = ("log_words", "log_characters", "digits", "options", "asks_yes_no", "asks_which_of")
 LEXICONS: dict[str, frozenset[str]] = {
@@ -46,6 +47,7 @@ _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the ridge; the out-of-fo
 _FEWEST = 3  # rows an n-gram must occur in
 _BALANCE = (1.0, 0.5, 0.3)  # of single words, pairs and triples: each has this length in every question
 _ORDERS = len(_BALANCE)
+_TOLERANCE = 1e-8  # of the ridge's solver
 _LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
 
 _LISTED = {  # word -> the numbers of the lists it is in
@@ -178,9 +180,11 @@ class QuestionScores:
             dataset: (n,) names.
             fold: (n,) int, from 0 on; rows about one picture share theirs.
         """
-        vocabulary, idf, matrix = _grams_of(questions)
+        texts, text = np.unique(np.asarray(questions, dtype=object), return_inverse=True)
+        vocabulary, idf, distinct = _grams_of(questions, texts)
         names, source = np.unique(dataset, return_inverse=True)
-        read, weights, intercept = _read(matrix, y, fold)
+        read, weights, intercept = _read(distinct, text, y, fold)
+        matrix = distinct[text]
         expected = np.empty(y.shape)
         for number in range(int(fold.max()) + 1):
             inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
@@ -203,8 +207,8 @@ def _runs(words: Sequence[str], order: int) -> list[str]:
     return [" ".join(words[start : start + order + 1]) for start in range(len(words) - order)]
 
 
-def _grams_of(questions: Sequence[str]) -> tuple[dict[str, int], np.ndarray, Any]:
-    """(n-gram -> column, their idf (v,), the sparse matrix (n, v) with words, pairs and triples in balance)."""
+def _grams_of(questions: Sequence[str], texts: np.ndarray) -> tuple[dict[str, int], np.ndarray, Any]:
+    """(n-gram -> column, their idf (v,) among the questions, a sparse (texts, v) of words, pairs and triples)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 
@@ -220,7 +224,7 @@ def _grams_of(questions: Sequence[str]) -> tuple[dict[str, int], np.ndarray, Any
         start = len(vocabulary)
         vocabulary |= {gram: start + int(column) for gram, column in vectorizer.vocabulary_.items()}
     balance = {name: _BALANCE[int(name)] for name, _ in fitted}
-    matrix = FeatureUnion(fitted, transformer_weights=balance).transform(questions)
+    matrix = FeatureUnion(fitted, transformer_weights=balance).transform(texts)
     return vocabulary, np.concatenate([vectorizer.idf_ for _, vectorizer in fitted]), matrix
 
 
@@ -228,32 +232,44 @@ def _runs_of(question: str, order: int) -> list[str]:
     return _runs(tokens(question), order)
 
 
-def _read(matrix: Any, y: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(readings (n, k), each made without the row's own fold; weights (v, k) and intercept (k,) of all rows)."""
-    level = np.repeat(y.mean(axis=1, keepdims=True), y.shape[1], axis=1)
+def _read(
+    distinct: Any, text: np.ndarray, y: np.ndarray, fold: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(readings (n, k), each made without the row's own fold; weights (v, k) and intercept (k,) of all rows).
+
+    Args:
+        distinct: (texts, v) of different texts.
+        text: (n,) which of them a row asks; people ask the same of many pictures.
+        y: (n, k) targets.
+        fold: (n,) int, from 0 on.
+    """
+    level = y.mean(axis=1, keepdims=True)
     sums: list[Any] = [0.0, 0.0, 0.0]
     for part in (level, y - level):
-        tried = [_out_of_fold(matrix, part, fold, strength) for strength in _STRENGTHS]
+        tried = [_out_of_fold(distinct, text, part, fold, strength) for strength in _STRENGTHS]
         best = int(np.argmin([((guess - part) ** 2).sum() for guess in tried]))
-        own = tried[best], *_ridge(matrix, part, _STRENGTHS[best])
+        own = tried[best], *_ridge(distinct, text, part, _STRENGTHS[best])
         sums = [total + more for total, more in zip(sums, own, strict=True)]
     return sums[0], sums[1], sums[2]
 
 
-def _out_of_fold(matrix: Any, y: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
+def _out_of_fold(distinct: Any, text: np.ndarray, y: np.ndarray, fold: np.ndarray, strength: float) -> np.ndarray:
     guess = np.empty(y.shape)
     for number in range(int(fold.max()) + 1):
-        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        weights, intercept = _ridge(matrix[inside], y[inside], strength)
-        guess[outside] = matrix[outside] @ weights + intercept
+        outside = fold == number
+        weights, intercept = _ridge(distinct, text[~outside], y[~outside], strength)
+        guess[outside] = (distinct @ weights + intercept)[text[outside]]
     return guess
 
 
-def _ridge(matrix: Any, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """(weights (v, k), intercept (k,))."""
+def _ridge(distinct: Any, text: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """(weights (v, k), intercept (k,)): a text's mean, weighed by its rows, says all that they do."""
     from sklearn.linear_model import Ridge
 
-    fitted = Ridge(strength).fit(matrix, y)
+    rows = np.bincount(text, minlength=distinct.shape[0])
+    asked = rows > 0
+    means = group_sums(y, text, len(rows))[asked] / rows[asked, None]
+    fitted = Ridge(strength, tol=_TOLERANCE).fit(distinct[asked], means, sample_weight=rows[asked])
     return fitted.coef_.reshape(y.shape[1], -1).T, np.atleast_1d(fitted.intercept_)
 
 
