@@ -130,10 +130,7 @@ class Competitors:
 
         def row(name: str, worth: Sequence[np.ndarray], paid: float) -> Competitor:
             tested, calibrated = (
-                Probed(
-                    *(part.curve, part.score, part.cost, part.group, part.dataset, part.charges),
-                    *(curve, gate, np.full((len(part), 1), paid)),
-                )
+                Probed.after(part, curve, gate, paid)
                 for part, curve, gate in zip((test, held), second[1:], worth, strict=True)
             )
             return Competitor(name, tested, calibrated, known, prices, self.router.routing_cost)

@@ -9,7 +9,7 @@ outcomes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def first_token(outcomes: Outcomes) -> np.ndarray | None:
     return np.stack([np.maximum(table[:, 0], _LEAST) for table in tables], axis=1).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Probed(Routed):
     """Rows whose arm is chosen by a first curve, or by a second one where a probe is run.
 
@@ -41,9 +41,15 @@ class Probed(Routed):
         probe_cost: (n, 1), of a pass at the first arm, which an answer at that arm goes on from.
     """
 
-    second: np.ndarray = None  # type: ignore[assignment]
-    worth: np.ndarray = None  # type: ignore[assignment]
-    probe_cost: np.ndarray = None  # type: ignore[assignment]
+    second: np.ndarray
+    worth: np.ndarray
+    probe_cost: np.ndarray
+
+    @classmethod
+    def after(cls, rows: Routed, second: np.ndarray, worth: np.ndarray, probe_cost: float) -> Probed:
+        """Rows and their first curves, with a second look that costs the same for each."""
+        own = {field.name: getattr(rows, field.name) for field in fields(Routed)}
+        return cls(**own, second=second, worth=worth, probe_cost=np.full((len(rows), 1), probe_cost))
 
     def realised(self, prices: np.ndarray) -> Realised:
         """Choices, what they cost with the probes that were run, and their scores."""
@@ -76,9 +82,9 @@ class Gate:
     def fit(self, X: np.ndarray, rows: Routed, second: np.ndarray, probe_cost: float) -> Gate:
         """Rows (n,) with columns X (n, d) and first curves; `second` (n, k)."""
         never = np.full((len(rows), self._prices.size), -1.0)
-        parts = (rows.curve, rows.score, rows.cost, rows.group, rows.dataset, rows.charges)
-        costs = np.full((len(rows), 1), probe_cost)
-        without, with_probe = (Probed(*parts, second, worth, costs).realised(self._prices) for worth in (never, -never))
+        without, with_probe = (
+            Probed.after(rows, second, worth, probe_cost).realised(self._prices) for worth in (never, -never)
+        )
         gained = with_probe.score - without.score - self._prices * (with_probe.cost - without.cost)
         self._spread = np.maximum(gained.std(axis=0), 1e-12)  # prices differ a thousandfold, trees weigh them alike
         self._trees.set_params(min_samples_leaf=max(5, len(rows) // _LEAF))

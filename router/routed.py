@@ -89,7 +89,7 @@ class Routed:
 
     def select(self, rows: np.ndarray) -> Self:
         """Some of the rows, by mask or number."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def choice(self, prices: np.ndarray) -> np.ndarray:
         """The arm of the most curve - price * charged: (n, p) int64; among equals the cheapest, then the first.
