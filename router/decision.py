@@ -45,7 +45,8 @@ class Decision:
         """m, the curve, the price and the main reasons, in at most five lines."""
         lines = [f"m={self.m}: {self.reason}" if self.m else f"{self.arm}: {self.reason}"]
         if self.curve:
-            lines.append("expected score: " + "  ".join(f"{arm}: {value:.2f}" for arm, value in self.curve.items()))
+            shown = {arm: min(1.0, max(0.0, value)) for arm, value in self.curve.items()}  # a sum may leave the scale
+            lines.append("expected score: " + "  ".join(f"{arm}: {value:.2f}" for arm, value in shown.items()))
         if self.price is not None:
             lines.append(f"price: {self.price:.4g} of score per unit of cost ({self.unit})")
         if reasons := self._reasons():

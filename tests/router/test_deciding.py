@@ -15,6 +15,7 @@ from encoders import features
 from encoders.cost import LatencyProfile
 from router import BackboneError, Budget, BudgetError, DataError, QuestionError, Router, answer
 from router.columns import VISUAL, group_of
+from router.decision import Decision
 from router.spending import Spending
 from training_data.example import Example
 from training_data.outcomes import Outcomes
@@ -288,3 +289,8 @@ def test_eight_threads_decide_and_answer_as_one_does(tiny, fitted, examples):
     alone = [told(number) for number in range(36)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(told, range(36))) == alone
+
+
+def test_what_is_shown_of_a_curve_stays_on_the_scale_of_scores():
+    told = Decision(4, "because", "4", {"1": -0.03, "4": 1.02, "16": 0.5}).explain()
+    assert "expected score: 1: 0.00  4: 1.00  16: 0.50" in told
