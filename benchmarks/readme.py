@@ -18,7 +18,7 @@ from encoders.loading import load, packaged
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-_ROUTING = ("router_study", "routing_overhead")
+_ROUTING = ("router_study", "router_probe", "routing_overhead")
 _ROWS = {
     "best constant": "constant",
     "hull of fixed arms": "hull",
@@ -112,7 +112,9 @@ def diagnosis() -> str:
 def router() -> str:
     """What routing earns and costs, from the study of the shipped router and the overhead benchmark."""
     folder = ROOT / "benchmarks" / "results"
-    study, overhead = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING)
+    study, probe, overhead = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING)
+    for name, test in study["tests"].items():
+        test["competitors"] |= probe["tests"][name]["competitors"]
     tests = list(study["tests"].values())
     lines = [
         f"`{study['backbone']}` on pictures that neither model nor router has seen (fitted on "
@@ -146,7 +148,7 @@ def router() -> str:
             for name, row in overhead.items()
             if isinstance(row, dict)
         )
-        + f" on one core. Fitting took {study['fit_seconds']:.0f} s on two. (`benchmarks/router_study.py`, "
+        + f" on one core. Fitting took {study['fit_seconds']:.0f} s ({study['cpu']}). (`benchmarks/router_study.py`, "
         f"`benchmarks/routing_overhead.py`, commit {study['commit']}.)",
     ]
     return "\n".join(lines)

@@ -181,8 +181,8 @@ def tflops(backbone: NestedLlava) -> dict[str, float]:
     """By group, the matrix products that looking at one question's picture takes beside an answer's own, in 10^12.
 
     Bands and matches need the connector at the top of the ladder, of which an answer at the smallest m pays its part;
-    both are charged the rest, so that their sum is a bound. A probe is the prefill at the smallest m, whose connector
-    every answer pays anyway; an answer at that m goes on from it. Groups that are not named take no matrix product.
+    both are charged the rest, so that their sum is a bound. A probe, a pass at a small m, is counted by token of its
+    prompt; its connector every answer pays anyway. Groups that are not named take no matrix product.
     """
     patches = torch.zeros(1, *backbone.patches_shape, dtype=backbone.dtype, device=backbone.device)
     backbone.from_patches(patches).tokens(backbone.ladder[-1])  # what is prepared once per process is nobody's cost
@@ -200,11 +200,11 @@ def tflops(backbone: NestedLlava) -> dict[str, float]:
         "patches": counted(lambda encoded: _patch_statistics(encoded.patches.float())),
         "bands": counted(lambda encoded: _band_energies(backbone, encoded)) - least,
         "match": counted(lambda encoded: match_features(backbone, encoded, [_TYPICAL])) - least,
-        "probe": _probe_tflops(backbone),
+        "probe": _prefill_tflops_by_token(backbone),
     }
 
 
-def _probe_tflops(backbone: NestedLlava) -> float:
-    m = backbone.ladder[0]
-    text_tokens = len(backbone.prefix_ids) + len(backbone.suffix_ids(_TYPICAL))
-    return backbone.counted_cost(m, text_tokens, new_tokens=1).prefill_tflops
+def _prefill_tflops_by_token(backbone: NestedLlava) -> float:
+    """Of a short prompt; what attention adds with its length is a few parts in a thousand."""
+    visual, text = backbone.ladder[0], len(backbone.prefix_ids) + len(backbone.suffix_ids(_TYPICAL))
+    return backbone.counted_cost(visual, text, new_tokens=1).prefill_tflops / (visual + text)

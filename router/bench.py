@@ -104,6 +104,7 @@ class Bench:
         self.full = full
         realised = test.realised(prices)
         self.choice = realised.choice
+        self._full_cost, self._routed_cost = test.cost[:, full], realised.cost + routing_cost
         self.keeping = keeping(calibration, prices, full, routing_cost, shares)
         known_score, known_cost = known.means(test.dataset)
         self._oracle = _Path(slope_merge(test.score, test.cost), test)
@@ -114,7 +115,7 @@ class Bench:
         parts = Means(
             cost=test.cost,
             score=test.score,
-            routed_cost=realised.cost + routing_cost,
+            routed_cost=self._routed_cost,
             routed_score=realised.score,
             predicted=predicted,
             realised=gained,
@@ -128,6 +129,11 @@ class Bench:
         """The arm of every test row (n,) at the price that keeps this share: full where none does."""
         place = self.keeping[share]
         return np.full(len(self.choice), self.full) if place is None else self.choice[:, place]
+
+    def paid(self, share: float) -> np.ndarray:
+        """What every test row (n,) costs at that price, routing included: full's cost where none does."""
+        place = self.keeping[share]
+        return self._full_cost if place is None else self._routed_cost[:, place]
 
     def split(self, means: np.ndarray) -> Means:
         """Weighted means of `columns`, (q,), by name."""

@@ -17,9 +17,9 @@ from router.question import QuestionScores
 from training_data.outcomes import Features
 
 TEXT = ("words", "text")  # groups that need no picture
-VISUAL = ("pixels", "patches")  # groups of encoders.features that are read unless others are named
+VISUAL = ("pixels", "patches")  # groups of encoders.features that are always worth reading
 GROUPS = (*VISUAL, *TEXT)
-MORE = ("bands", "match", "pooled")  # of what sweeps record: they did not earn what they cost here (docs/log.md)
+MORE = ("bands", "match", "pooled")  # of what sweeps record; bands are read where they are nearly free (docs/log.md)
 
 
 def group_of(name: str) -> str:

@@ -20,7 +20,7 @@ from router.calibration import FEWEST
 from router.columns import GROUPS, MORE, TEXT, group_of
 from router.fitting import Prepared, fit, prepared, routing_charge
 from router.predictor import ComplexityPredictor, Head, folds_of
-from router.probed import Gate, Probed, first_token
+from router.probed import Gate, Probed, second_look
 from router.routed import Routed, price_grid
 from router.routing import Router
 from training_data.outcomes import FIRST_TOKEN, Outcomes
@@ -112,33 +112,34 @@ class Competitors:
     def probe(self) -> Iterator[Competitor]:
         """The router's columns, and the model's own first token at the smallest m where a gate finds it worth its cost.
 
-        Beside it the same without a gate, and as if the pass cost nothing.
+        Beside it the same without a gate, and as if the pass cost nothing. Skill, slope and adherence of these rows are
+        those of the first curve. None for a router that treats all questions alike.
         """
-        cost = 0.0 if self.train.features is None else self.train.features.tflops.get("probe", 0.0)
         ready = self._ready
-        told = [first_token(rows) for rows in (ready.own, self.test, ready.held)]
-        if not cost or self.train.unit != "tflops" or any(table is None for table in told):
-            return
         rows = [ready.own, self.test, ready.held]
+        looks = [look for part in rows if (look := second_look(part)) is not None]
+        if len(looks) < len(rows) or self.router.facts.get("believed") is False:
+            return
+        told, costs = zip(*looks, strict=True)
         X = [ready.X, *(ready.columns.of(part.question.tolist(), part.features) for part in rows[1:])]
-        more = [np.concatenate([own, table], axis=1) for own, table in zip(X, told, strict=True)]  # type: ignore[list-item]
+        more = [np.concatenate([own, table], axis=1) for own, table in zip(X, told, strict=True)]
         first, second = (self._curves(columns) for columns in (X, more))
         typical = ready.own.cost.mean(axis=0)
         own, test, held = (Routed.of(part, curve, typical) for part, curve in zip(rows, first, strict=True))
-        prices = price_grid(own)
+        prices = np.unique(price_grid(own))[::-1]
         known = Known.of(self.train.dataset, self.train.score, self.train.cost)
 
-        def row(name: str, worth: Sequence[np.ndarray], paid: float) -> Competitor:
+        def row(name: str, worth: Sequence[np.ndarray], share: float) -> Competitor:
             tested, calibrated = (
-                Probed.after(part, curve, gate, paid)
-                for part, curve, gate in zip((test, held), second[1:], worth, strict=True)
+                Probed.after(part, curve, gate, share * cost)
+                for part, curve, gate, cost in zip((test, held), second[1:], worth, costs[1:], strict=True)
             )
             return Competitor(name, tested, calibrated, known, prices, self.router.routing_cost)
 
-        gate = Gate(prices, self._seed).fit(X[0], own, second[0], cost)
+        gate = Gate(prices, self._seed).fit(X[0], own, second[0], costs[0])
         always = [np.ones((len(part), prices.size)) for part in (test, held)]
-        yield row("+ probe where it pays", [gate(*pair) for pair in zip(X[1:], first[1:], strict=True)], cost)
-        yield row("+ probe always", always, cost)
+        yield row("+ probe where it pays", [gate(*pair) for pair in zip(X[1:], first[1:], strict=True)], 1.0)
+        yield row("+ probe always", always, 1.0)
         yield row("+ probe, were it free", always, 0.0)
 
     def _curves(self, X: Sequence[np.ndarray]) -> list[np.ndarray]:

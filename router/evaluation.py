@@ -123,7 +123,7 @@ def evaluate(
         brier_skill=found["skill"],
         gain_slope=found["slope"],
         adherence=_adherence(rows, calibration, arms),
-        members=_members(rows, bench, routing_cost),
+        members=_members(rows, bench),
         router_ms=router_ms,
         choice_count=tuple(count.tolist()),
         choice_entropy=_entropy(count),
@@ -216,14 +216,13 @@ def _adherence(test: Routed, calibration: Routed, arms: Sequence[str]) -> dict[s
     return {arms[arm]: float(cost / typical[arm]) for arm, cost in zip(between, spent, strict=True)}
 
 
-def _members(test: Routed, bench: Bench, routing_cost: float) -> tuple[Member, ...]:
+def _members(test: Routed, bench: Bench) -> tuple[Member, ...]:
     """The data sets, at the operating price; none where there is only one."""
     names, member, sizes = np.unique(test.dataset, return_inverse=True, return_counts=True)
     if names.size < 2:
         return ()
     every, taken, full = np.arange(len(test)), bench.taken(OPERATING), bench.full
-    paid = 0.0 if bench.keeping[OPERATING] is None else routing_cost
-    parts = test.score[:, full], test.score[every, taken], test.cost[every, taken] + paid, test.cost[:, full]
+    parts = test.score[:, full], test.score[every, taken], bench.paid(OPERATING), test.cost[:, full]
     means = group_sums(np.stack([*parts, test.score.max(axis=1)], axis=1), member, names.size) / sizes[:, None]
     return tuple(
         Member(str(name), int(size), float(whole), float(routed), float(cost / dear), float(best))

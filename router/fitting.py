@@ -115,6 +115,8 @@ def out_of_fold_gap(rows: Routed, full: int, routing_cost: float) -> tuple[float
     """G of curves that were predicted out of fold, on the rows they are fitted on, and its standard error.
 
     A router whose gap could be luck is made flat: it treats all questions alike, so that its worst case is the hull.
+    What calibrates a fold was fitted on the other folds' rows, whose own predictions have seen this one: a little of
+    what permuted labels seem to recover is left (of 16 routers two were believed, at 2.1 and 2.2 errors).
     """
     bench = Bench(rows, rows, Known.of(rows.dataset, rows.score, rows.cost), price_grid(rows), full, routing_cost, ())
 

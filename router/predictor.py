@@ -48,8 +48,8 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
         readout_: a Readout, which predicts without scikit-learn and LightGBM.
-        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made and calibrated without the row's
-            fold: calibrated with it, labels that mean nothing would seem to teach something.
+        out_of_fold_: (n, k), predictions for the rows it was fitted on, each made without the row's fold and calibrated
+            on the rows of the others: calibrated on its own, labels that mean nothing would seem to teach something.
         raw_out_of_fold_: the same before calibration.
     """
 

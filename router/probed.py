@@ -23,12 +23,19 @@ _TREES = 60
 _COLUMNS = 0.3  # share of them that a split may choose from
 
 
-def first_token(outcomes: Outcomes) -> np.ndarray | None:
-    """(n, 4) float32: the three largest log-probabilities and the entropy at the cheapest arm; None if not measured."""
-    tables = [getattr(outcomes, name) for name in FIRST_TOKEN]
-    if any(table is None for table in tables):
+def second_look(outcomes: Outcomes) -> tuple[np.ndarray, np.ndarray] | None:
+    """(first tokens, costs) of a pass at the cheapest arm; None where they were not measured.
+
+    Returns:
+        (n, 4) float32, the three largest log-probabilities and the entropy; (n,) of the outcomes' unit.
+    """
+    tables, by_token = [getattr(outcomes, name) for name in FIRST_TOKEN], 0.0
+    if outcomes.features is not None and outcomes.unit == "tflops":
+        by_token = outcomes.features.tflops.get("probe", 0.0)
+    if not by_token or outcomes.m is None or outcomes.text_tokens is None or any(table is None for table in tables):
         return None
-    return np.stack([np.maximum(table[:, 0], _LEAST) for table in tables], axis=1).astype(np.float32)
+    columns = np.stack([np.maximum(table[:, 0], _LEAST) for table in tables], axis=1).astype(np.float32)
+    return columns, by_token * (outcomes.m[0] + outcomes.text_tokens[:, 0])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,10 +53,10 @@ class Probed(Routed):
     probe_cost: np.ndarray
 
     @classmethod
-    def after(cls, rows: Routed, second: np.ndarray, worth: np.ndarray, probe_cost: float) -> Probed:
-        """Rows and their first curves, with a second look that costs the same for each."""
+    def after(cls, rows: Routed, second: np.ndarray, worth: np.ndarray, probe_cost: np.ndarray) -> Probed:
+        """Rows and their first curves, with a second look that costs `probe_cost` (n,)."""
         own = {field.name: getattr(rows, field.name) for field in fields(Routed)}
-        return cls(**own, second=second, worth=worth, probe_cost=np.full((len(rows), 1), probe_cost))
+        return cls(**own, second=second, worth=worth, probe_cost=probe_cost[:, None])
 
     def realised(self, prices: np.ndarray) -> Realised:
         """Choices, what they cost with the probes that were run, and their scores."""
@@ -79,8 +86,8 @@ class Gate:
         self._prices, self._spread = prices, np.ones(prices.size)
         self._trees = RandomForestRegressor(_TREES, max_features=_COLUMNS, random_state=seed, n_jobs=-1)
 
-    def fit(self, X: np.ndarray, rows: Routed, second: np.ndarray, probe_cost: float) -> Gate:
-        """Rows (n,) with columns X (n, d) and first curves; `second` (n, k)."""
+    def fit(self, X: np.ndarray, rows: Routed, second: np.ndarray, probe_cost: np.ndarray) -> Gate:
+        """Rows (n,) with columns X (n, d) and first curves; `second` (n, k); `probe_cost` (n,)."""
         never = np.full((len(rows), self._prices.size), -1.0)
         without, with_probe = (
             Probed.after(rows, second, worth, probe_cost).realised(self._prices) for worth in (never, -never)
@@ -88,7 +95,8 @@ class Gate:
         gained = with_probe.score - without.score - self._prices * (with_probe.cost - without.cost)
         self._spread = np.maximum(gained.std(axis=0), 1e-12)  # prices differ a thousandfold, trees weigh them alike
         self._trees.set_params(min_samples_leaf=max(5, len(rows) // _LEAF))
-        self._trees.fit(np.concatenate([X, rows.curve], axis=1), gained / self._spread)
+        wanted = gained / self._spread
+        self._trees.fit(np.concatenate([X, rows.curve], axis=1), wanted if wanted.shape[1] > 1 else wanted[:, 0])
         return self
 
     def __call__(self, X: np.ndarray, curve: np.ndarray) -> np.ndarray:

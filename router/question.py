@@ -128,8 +128,7 @@ class QuestionScores:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `__init__` takes beside the vocabulary."""
-        later = (self._LATER,) if self.balance.size else ()
-        return {name: getattr(self, name) for name in (*self.ARRAYS, *later)}
+        return {name: getattr(self, name) for name in (*self.ARRAYS, self._LATER)}
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Both readings side by side: (n, 2 k) float64."""

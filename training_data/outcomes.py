@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
 FIRST_TOKEN = ("top1", "top2", "top3", "entropy")
-_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN)
+_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,7 @@ class Outcomes:
         text: (n, k) str, the answers, or None.
         top1, top2, top3: (n, k) natural log-probabilities of the likeliest first tokens, or None.
         entropy: (n, k) of the first token's distribution, in nats, or None.
+        text_tokens: (n, k) prompt tokens beside the visual ones, or None.
         features: visual features of the n examples, or None.
         meta: (n,) of mappings, whatever else the source knew, or None.
         unit: what costs are counted in: "tflops" from a sweep, "tokens" where m stands for it, or the user's own.
@@ -93,6 +94,7 @@ class Outcomes:
     top2: np.ndarray | None = None
     top3: np.ndarray | None = None
     entropy: np.ndarray | None = None
+    text_tokens: np.ndarray | None = None
     features: Features | None = None
     meta: np.ndarray | None = None
     unit: str = "tflops"

@@ -46,7 +46,7 @@ _MEASURED = (
     *("number", "replicate", "arm", "score", "cost", "text", "parsed", "confidence", "gold_logprob", "margin"),
     *("top1", "top2", "top3", "entropy", "new_tokens", "visual_tokens", "text_tokens", "kv_bytes"),
 )
-_OPTIONAL = ("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy")
+_OPTIONAL = ("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens")
 
 Row = Mapping[str, Any]
 

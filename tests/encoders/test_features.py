@@ -146,11 +146,15 @@ def test_what_looking_takes_is_counted_by_group_beside_an_answer(make_tiny):
     assert mqt["patches"] == m3["patches"] > 0
 
 
-def test_a_probe_costs_the_prefill_at_the_smallest_m(make_tiny):
+def test_a_probe_costs_its_prefill_token_by_token(make_tiny):
     tiny = make_tiny("mqt")
     [alone] = tiny.generate(tiny.encode([np.zeros((9, 9, 3), np.uint8)]), ["what number is written"], tiny.ladder[0])
     told = tiny.cost(alone.visual_tokens, alone.text_tokens, alone.new_tokens)
-    assert tflops(tiny)["probe"] == told.prefill_tflops > 0
+    prompt = alone.visual_tokens + alone.text_tokens
+    assert tflops(tiny)["probe"] * prompt == pytest.approx(told.prefill_tflops, rel=1e-9)
+    [long] = tiny.generate(tiny.encode([np.zeros((9, 9, 3), np.uint8)]), ["what is written there " * 4], tiny.ladder[0])
+    whole = tiny.cost(long.visual_tokens, long.text_tokens, 1).prefill_tflops
+    assert tflops(tiny)["probe"] * (long.visual_tokens + long.text_tokens) == pytest.approx(whole, rel=0.1)
 
 
 def test_a_second_count_equals_the_first(make_tiny):

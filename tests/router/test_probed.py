@@ -7,7 +7,9 @@ import pytest
 from conftest import make_outcomes
 
 from router import DataError, Router
-from router.probed import Gate, Probed, first_token
+from router.bench import Known
+from router.evaluation import evaluate
+from router.probed import Gate, Probed, second_look
 from router.routed import Routed
 from router.study import study
 from training_data.outcomes import FIRST_TOKEN
@@ -36,7 +38,9 @@ def told(outcomes, cost, seed=0):
     rng = np.random.default_rng(seed)
     sure = np.where(outcomes.score > 0, -0.2, -1.5) + 0.2 * rng.normal(size=outcomes.score.shape)
     tables = dict(zip(FIRST_TOKEN, (np.minimum(sure, 0), sure - 2, sure - 3, -sure), strict=True))
-    return replace(outcomes, **tables, features=replace(outcomes.features, tflops={"probe": cost}))
+    text = np.full(outcomes.score.shape, 9.0)  # and one visual token: ten in the prompt
+    features = replace(outcomes.features, tflops={"probe": cost / 10})
+    return replace(outcomes, **tables, text_tokens=text, features=features)
 
 
 def test_a_probe_is_paid_by_who_is_sent_on():
@@ -69,13 +73,32 @@ def test_some_of_the_rows_keep_their_second_look():
 
 def test_a_first_token_that_was_not_measured_is_none_and_an_impossible_one_is_a_number():
     outcomes = make_outcomes(20)
-    assert first_token(outcomes) is None
+    assert second_look(outcomes) is None
     whole = told(outcomes, 1e-4)
-    top3 = np.full(whole.score.shape, -np.inf)
-    found = first_token(replace(whole, top3=top3))
+    found, _ = second_look(replace(whole, top3=np.full(whole.score.shape, -np.inf)))
     assert found.shape == (40, 4) and found.dtype == np.float32 and np.isfinite(found).all()
     assert np.array_equal(found[:, 0], whole.top1[:, 0].astype(np.float32))
-    assert first_token(replace(whole, entropy=None)) is None
+    for lacking in ({"entropy": None}, {"text_tokens": None}, {"m": None}, {"unit": "tokens"}, {"features": None}):
+        assert second_look(replace(whole, **lacking)) is None
+
+
+def test_a_probe_costs_what_its_own_prompt_does():
+    whole = told(make_outcomes(20), cost=1e-4)
+    text = whole.text_tokens.copy()
+    text[3] = 29
+    _, cost = second_look(replace(whole, text_tokens=text))
+    assert cost == pytest.approx(np.where(np.arange(40) == 3, 3e-4, 1e-4))
+    _, dearer = second_look(whole.take_arms([2, 3]))  # whose cheapest arm sees sixteen tokens
+    assert dearer == pytest.approx(np.full(40, 2.5e-4))
+
+
+def test_what_data_sets_cost_includes_their_probes():
+    rows = make_rows(100, dataset=np.repeat(["one", "two"], 50), second=np.tile([0.1, 0.2, 0.9], (100, 1)))
+    rows = replace(rows, worth=np.ones((100, 2)), score=np.tile([0.0, 0.5, 1.0], (100, 1)))
+    options = {"arms": ("1", "2", "3"), "full": 2, "known": Known.of(rows.dataset, rows.score, rows.cost)}
+    found = evaluate(rows, rows, **options, trained=np.unique(rows.dataset), prices=np.array([0.2, 0.0]), resamples=2)
+    share = found.savings[0.99].against_full.value
+    assert [member.share for member in found.members] == pytest.approx([1 - share] * 2)
 
 
 @pytest.mark.parametrize(("probe_cost", "least", "most"), [(0.01, 0.8, 1.0), (50.0, 0.0, 0.0)])
@@ -89,7 +112,7 @@ def test_a_gate_opens_where_a_second_look_pays(probe_cost, least, most):
     first = np.tile(score.mean(axis=0), (n, 1))
     second = np.where(X[:, :1] > 0, score, misled)
     rows = Routed(first, score, COST, np.arange(n).astype(str), np.repeat("d", n))
-    worth = Gate(np.array([0.2, 0.05]), seed=0).fit(X, rows, second, probe_cost)(X, first)
+    worth = Gate(np.array([0.2, 0.05]), seed=0).fit(X, rows, second, np.full(n, probe_cost))(X, first)
     clear = np.abs(X[:, 0]) > 0.3
     opened = (worth > 0).mean(axis=1)
     assert least <= opened[clear & (X[:, 0] > 0)].mean() <= most
@@ -106,6 +129,12 @@ def test_a_study_says_what_a_probe_is_worth_and_what_it_costs():
     assert free > own + 0.05  # the first token tells what the picture does not
     assert free > always + 0.05  # and costs a tenth of the cheapest answer
     assert gated > max(own, always) - 0.03
+
+
+def test_a_gate_of_one_price_is_fitted_without_a_warning():
+    rows = make_rows(60)
+    gate = Gate(np.zeros(1), seed=0).fit(np.zeros((60, 1)), rows, rows.second, np.ones(60))
+    assert gate(np.zeros((2, 1)), rows.curve[:2]).shape == (2, 1)
 
 
 @pytest.mark.parametrize("cost", [0.0, None])

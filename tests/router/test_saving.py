@@ -693,6 +693,14 @@ def test_a_golden_router_decides_as_it_did(name):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 400_000
 
 
+@pytest.mark.parametrize("name", ["router-table", "router-table-2"])
+def test_a_golden_router_is_saved_anew_and_decides_alike(name, tmp_path):
+    router = Router.load(GOLDEN / name)
+    questions = json.loads((GOLDEN / name / "decisions.json").read_text(encoding="utf-8"))["questions"]
+    again = Router.load(router.save(tmp_path / "anew"))
+    assert np.array_equal(again.curves(questions), router.curves(questions))
+
+
 def test_the_golden_router_of_format_2_reads_what_that_format_added():
     router = Router.load(GOLDEN / "router-table-2")
     assert 0 < router.readout.share[0] < 1 and router.columns.scores.balance.tolist() == [1.0, 0.5, 0.3]
