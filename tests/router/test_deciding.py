@@ -266,7 +266,7 @@ def test_an_explanation_is_five_lines_at_most_and_holds_what_decided(tiny, fitte
         assert len(lines) <= 5
         assert lines[0] == f"m={result.m}: {result.reason}"
         for arm, value in result.decision.curve.items():
-            assert f"{arm}: {value:.2f}" in lines[1]
+            assert f"{arm}: {min(1.0, max(0.0, value)):.2f}" in lines[1]
         if result.decision.price is not None:
             assert f"price: {result.decision.price:.4g} of score per unit of cost ({result.decision.unit})" in told
         assert set(fitted.m.astype(str)) == set(result.decision.curve)
