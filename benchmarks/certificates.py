@@ -26,8 +26,7 @@ def tried(router: Router, promise: dict[str, float], pictures: int, draws: int) 
     """What came of `draws` calibration sets of so many pictures."""
     pool, full = router.calibration.routed(), router.calibration.full
     prices = router.calibration.prices[::-1]
-    choice, every = pool.choice(prices), np.arange(len(pool))
-    score, cost = (np.take_along_axis(values, choice, axis=1) for values in (pool.score, pool.cost))
+    (choice, cost, score), every = pool.realised(prices), np.arange(len(pool))
     loss = pool.score[:, [full]] - score
     true_risk = (loss > 0).mean(axis=0) if "max_broken" in promise else loss.mean(axis=0)
     true_saving = 1 - cost.mean(axis=0) / pool.cost[:, full].mean()

@@ -80,6 +80,17 @@ class Competitors:
     def _ready(self) -> Prepared:
         return prepared(self.train, self._groups, self._seed)
 
+    @cached_property
+    def _tables(self) -> list[np.ndarray]:
+        """The router's columns of the rows fitted on, the test rows and the calibration rows."""
+        ready = self._ready
+        rest = (ready.columns.of(rows.question.tolist(), rows.features) for rows in (self.test, ready.held))
+        return [ready.X, *rest]
+
+    @cached_property
+    def _known(self) -> Known:
+        return Known.of(self.train.dataset, self.train.score, self.train.cost)
+
     def nulls(self) -> Iterator[Competitor]:
         own = Competitor.of("shuffled router (same m)", self.router, self.test)
         rng = np.random.default_rng(self._seed)
@@ -102,12 +113,9 @@ class Competitors:
         if not words:
             return
         ready = self._ready
-        X, test, held = (_told(rows, words, self.train) for rows in (ready.own, self.test, ready.held))
-        fitted = ComplexityPredictor(self._head, seed=self._seed)
-        fitted.fit(X, ready.own.score, ready.own.group, ready.target)
-        yield self._from_curves(
-            "privileged (knows the facts)", fitted.predict(test), fitted.predict(held), fitted.out_of_fold_, 0.0
-        )
+        facts = [_told(rows, words, self.train) for rows in (ready.own, self.test, ready.held)]
+        own, test, held = self._curves(facts)
+        yield self._from_curves("privileged (knows the facts)", test, held, own, 0.0)
 
     def probe(self) -> Iterator[Competitor]:
         """The router's columns, and the model's own first token at the smallest m where a gate finds it worth its cost.
@@ -121,20 +129,19 @@ class Competitors:
         if len(looks) < len(rows) or self.router.facts.get("believed") is False:
             return
         told, costs = zip(*looks, strict=True)
-        X = [ready.X, *(ready.columns.of(part.question.tolist(), part.features) for part in rows[1:])]
+        X, readings = self._tables, ready.columns.readings
         more = [np.concatenate([own, table], axis=1) for own, table in zip(X, told, strict=True)]
-        first, second = (self._curves(columns) for columns in (X, more))
+        first, second = (self._curves(columns, readings) for columns in (X, more))
         typical = ready.own.cost.mean(axis=0)
         own, test, held = (Routed.of(part, curve, typical) for part, curve in zip(rows, first, strict=True))
-        prices = np.unique(price_grid(own))[::-1]
-        known = Known.of(self.train.dataset, self.train.score, self.train.cost)
+        prices = price_grid(own)
 
         def row(name: str, worth: Sequence[np.ndarray], share: float) -> Competitor:
             tested, calibrated = (
                 Probed.after(part, curve, gate, share * cost)
                 for part, curve, gate, cost in zip((test, held), second[1:], worth, costs[1:], strict=True)
             )
-            return Competitor(name, tested, calibrated, known, prices, self.router.routing_cost)
+            return Competitor(name, tested, calibrated, self._known, prices, self.router.routing_cost)
 
         gate = Gate(prices, self._seed).fit(X[0], own, second[0], costs[0])
         always = [np.ones((len(part), prices.size)) for part in (test, held)]
@@ -142,10 +149,10 @@ class Competitors:
         yield row("+ probe always", always, 1.0)
         yield row("+ probe, were it free", always, 0.0)
 
-    def _curves(self, X: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _curves(self, X: Sequence[np.ndarray], readings: tuple[int, ...] = ()) -> list[np.ndarray]:
         """A predictor's curves for several tables of columns: it is fitted on the first, whose own are out of fold."""
         ready = self._ready
-        fitted = ComplexityPredictor(self._head, readings=ready.columns.readings, seed=self._seed)
+        fitted = ComplexityPredictor(self._head, readings=readings, seed=self._seed)
         fitted.fit(X[0], ready.own.score, ready.own.group, ready.target)
         return [fitted.out_of_fold_, *(fitted.predict(columns) for columns in X[1:])]
 
@@ -207,8 +214,7 @@ class Competitors:
         from sklearn.preprocessing import StandardScaler
 
         ready = self._ready
-        test, held = (ready.columns.of(rows.question.tolist(), rows.features) for rows in (self.test, ready.held))
-        parts = ready.X, test, held
+        parts = self._tables
         curves = [np.empty((len(X), len(self.router.arms))) for X in parts]
         for arm in range(len(self.router.arms)):
             right = ready.own.score[:, arm] >= 0.5
@@ -230,8 +236,7 @@ class Competitors:
         tested, calibrated, fitted = (
             Routed.of(rows, curve, typical) for rows, curve in ((self.test, test), (ready.held, held), (ready.own, own))
         )
-        known = Known.of(self.train.dataset, self.train.score, self.train.cost)
-        return Competitor(name, tested, calibrated, known, price_grid(fitted), routing_cost)
+        return Competitor(name, tested, calibrated, self._known, price_grid(fitted), routing_cost)
 
 
 def _shuffled(rows: Routed, rng: np.random.Generator) -> Routed:

@@ -28,7 +28,7 @@ CALIBRATED = 0.2  # share of the pictures that prices are fixed on
 FOLDS = 4
 _BELIEVED = 2  # standard errors of the gap that must lie above 0
 _RESAMPLES = 100  # of the pictures that were fitted on, for the standard error of the gap they recover out of fold
-_LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
+LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
 _FREE = 1e-3  # of what the cheapest answer costs: that much takes .002 of G away (docs/log.md)
 _SPLIT = 71  # seed of that split: another than a user's own, or their parts would fall together
 _LIBRARIES = ("lightgbm", "scikit-learn", "numpy", "matryoshka-router")
@@ -189,7 +189,7 @@ def soft_target(outcomes: Outcomes) -> np.ndarray:
     from sklearn.isotonic import IsotonicRegression
 
     chances = [
-        IsotonicRegression(out_of_bounds="clip").fit_transform(np.maximum(logprob, _LEAST), score)
+        IsotonicRegression(out_of_bounds="clip").fit_transform(np.maximum(logprob, LEAST), score)
         for logprob, score in zip(outcomes.gold_logprob.T, outcomes.score.T, strict=True)
     ]
     mixed: np.ndarray = (outcomes.score + np.stack(chances, axis=1)) / 2

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from router.forest import Forest, from_lightgbm, from_sklearn
-from router.readout import Readout
+from router.readout import Readout, mixture
 
 Head = Literal["gain", "ordinal"]
 _BOOSTED = 0.25  # LightGBM's share of the mean with ExtraTrees
@@ -114,13 +114,13 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             constant, forest = self._grow(X[inside], target[inside])
             raw[outside] = constant + forest.predict(X[outside])
         constant, forest = self._grow(X, target)
-        read = X[:, list(self.readings)].astype(np.float64) if self.readings and self.head == "gain" else None
+        read = X[:, list(self.readings) if self.head == "gain" else []].astype(np.float64)
         self.readout_ = Readout(forest, constant, **self._calibration(raw, read, scores))
         self.raw_out_of_fold_ = self.readout_.mixed(X, raw)
         self.out_of_fold_ = np.empty(scores.shape)
         for number in range(int(fold.max()) + 1):
             inside, outside = fold != number, fold == number
-            told = self._calibration(raw[inside], None if read is None else read[inside], scores[inside])
+            told = self._calibration(raw[inside], read[inside], scores[inside])
             readout = replace(self.readout_, **told)
             self.out_of_fold_[outside] = readout.calibrated(readout.mixed(X[outside], raw[outside]))
         return self
@@ -183,13 +183,13 @@ class ComplexityPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return forest.fit(X, wanted[:, 0] if wanted.shape[1] == 1 else wanted)
 
-    def _calibration(self, raw: np.ndarray, read: np.ndarray | None, scores: np.ndarray) -> dict[str, Any]:
+    def _calibration(self, raw: np.ndarray, read: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         """What a Readout needs beside constant and forest, fitted on out-of-fold curves of trees and readings."""
         told: dict[str, Any] = {}
-        if read is not None:
+        if read.size:
             share = _share(raw, read, scores)
             told = {"readings": np.array(self.readings, np.int64), "share": np.array([share])}
-            raw = (1 - share) * raw + share * read
+            raw = mixture(raw, read, share)
         predicted, realised = np.diff(raw, axis=1), np.diff(scores, axis=1)
         slopes = [_slope(*pair) for pair in zip(predicted.T, realised.T, strict=True)]
         level = _slope(raw.mean(axis=1), scores.mean(axis=1))

@@ -14,10 +14,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from encoders.errors import DataError
+from router.fitting import LEAST
 from router.routed import Realised, Routed
 from training_data.outcomes import FIRST_TOKEN, Outcomes
 
-_LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
 _LEAF = 30  # a leaf of the gate holds one row in so many: one row's realised worth is nearly all luck
 _TREES = 60
 _COLUMNS = 0.3  # share of them that a split may choose from
@@ -34,7 +34,7 @@ def second_look(outcomes: Outcomes) -> tuple[np.ndarray, np.ndarray] | None:
         by_token = outcomes.features.tflops.get("probe", 0.0)
     if not by_token or outcomes.m is None or outcomes.text_tokens is None or any(table is None for table in tables):
         return None
-    columns = np.stack([np.maximum(table[:, 0], _LEAST) for table in tables], axis=1).astype(np.float32)
+    columns = np.stack([np.maximum(table[:, 0], LEAST) for table in tables], axis=1).astype(np.float32)
     return columns, by_token * (outcomes.m[0] + outcomes.text_tokens[:, 0])
 
 

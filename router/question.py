@@ -118,7 +118,7 @@ class QuestionScores:
             raise DataError(f"question scores need means by data set and arm, was: shape {self.means.shape}")
         grams, arms, sources = len(self.vocabulary), *self.means.shape[::-1]
         wanted = ((grams,), (grams, arms), (arms,), (grams, sources), (sources,), (sources, arms))
-        lengths = (len(self.balance),) if len(self.balance) in (0, _ORDERS) else (_ORDERS,)
+        lengths = (_ORDERS if self.balance.size else 0,)
         for name, shape in zip((*self.ARRAYS, self._LATER), (*wanted, lengths), strict=True):
             array = getattr(self, name)
             if array.shape != shape or not np.isfinite(array).all():
@@ -211,24 +211,18 @@ def _grams_of(questions: Sequence[str], texts: np.ndarray) -> tuple[dict[str, in
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 
-    fitted = []
+    words, fewest, fitted = [tokens(question) for question in questions], min(_FEWEST, len(questions)), []
     for order in range(_ORDERS):
-        vectorizer = TfidfVectorizer(
-            analyzer=partial(_runs_of, order=order), min_df=min(_FEWEST, len(questions)), sublinear_tf=True
-        )
+        vectorizer = TfidfVectorizer(analyzer=partial(_runs, order=order), min_df=fewest, sublinear_tf=True)
         with suppress(ValueError):  # no run of so many words is in enough questions; start and end are in all
-            fitted.append((str(order), vectorizer.fit(questions)))
+            fitted.append((str(order), vectorizer.fit(words)))
     vocabulary: dict[str, int] = {}
     for _, vectorizer in fitted:
         start = len(vocabulary)
         vocabulary |= {gram: start + int(column) for gram, column in vectorizer.vocabulary_.items()}
     balance = {name: _BALANCE[int(name)] for name, _ in fitted}
-    matrix = FeatureUnion(fitted, transformer_weights=balance).transform(texts)
+    matrix = FeatureUnion(fitted, transformer_weights=balance).transform([tokens(text) for text in texts])
     return vocabulary, np.concatenate([vectorizer.idf_ for _, vectorizer in fitted]), matrix
-
-
-def _runs_of(question: str, order: int) -> list[str]:
-    return _runs(tokens(question), order)
 
 
 def _read(

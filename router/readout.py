@@ -79,8 +79,7 @@ class Readout:
         """The trees' curves (n, k) of rows with the readings' share in them."""
         if not self.readings.size:
             return curve
-        share = self.share[0]
-        return (1 - share) * curve + share * rows[:, self.readings].astype(np.float64)
+        return mixture(curve, rows[:, self.readings].astype(np.float64), self.share[0])
 
     def calibrated(self, raw: np.ndarray) -> np.ndarray:
         """Raw curves (n, k) made honest."""
@@ -135,3 +134,8 @@ class Readout:
         if all(name in arrays for name in _READ):  # routers of format 1 have none
             plain |= {name: arrays[name] for name in _READ}
         return cls(forest, **plain, knots=tuple(knots))
+
+
+def mixture(trees: np.ndarray, read: np.ndarray, share: float) -> np.ndarray:
+    """Curves (n, k) of which a share is the readings' and the rest the trees'."""
+    return (1 - share) * trees + share * read

@@ -174,4 +174,4 @@ def price_grid(routed: Routed, count: int = 64) -> np.ndarray:
     edges = np.concatenate([[3 * steps.slope[0]], steps.slope[ends], [0.0]])
     prices = (edges[bought] + edges[bought + 1]) / 2
     prices[-1] = 0.0
-    return prices
+    return np.unique(prices)[::-1]  # slopes that differ by rounding make prices that do not

@@ -18,7 +18,7 @@ from router.competitors import Competitor, Competitors
 from router.evaluation import Evaluation, evaluate
 from router.routed import named
 from router.routing import Router
-from training_data.outcomes import Outcomes, joined
+from training_data.outcomes import Outcomes
 
 PARTS = ("nulls", "heads", "privileged", "probe", "groups", "permuted", "left-out", "labels")
 _LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}")
@@ -135,7 +135,7 @@ def studies(
     every = np.concatenate(list(pictures.values()))
     if np.unique(every).size < every.size:
         raise DataError("tests of one study must be of different pictures, was: one in two of them; study each alone")
-    together = joined([own.fitting(test).originals() for test in tests.values()])
+    together = Outcomes.concat([own.fitting(test).originals() for test in tests.values()])
     made = Competitors(own, own.fitting(train).originals(), together)
     for part in parts:
         for one in getattr(made, part.replace("-", "_"))():

@@ -335,21 +335,3 @@ def _unit(seed: int, key: str) -> float:
 
 def _glance(array: np.ndarray) -> str:
     return f"{array.dtype} of shape {array.shape}: {np.array2string(array.ravel()[:5], separator=', ')}"
-
-
-def joined(parts: Sequence[Outcomes]) -> Outcomes:
-    """The rows of several outcomes of the same arms; what one of them has not, the whole has not.
-
-    Raises:
-        DataError: none, other arms, units, backbones or features, or a row that is in two of them.
-    """
-    if len({(part.arms, part.unit, part.backbone, part.features and part.features.names) for part in parts}) != 1:
-        raise DataError("outcomes are joined that have the same arms, unit, backbone and features, was: otherwise")
-    columns: dict[str, Any] = {}
-    for name in (*_ROWS, *_TABLES):
-        arrays = [getattr(part, name) for part in parts]
-        columns[name] = None if any(array is None for array in arrays) else np.concatenate(arrays)
-    if (first := parts[0].features) is not None:
-        values = np.concatenate([part.features.values for part in parts if part.features is not None])
-        columns["features"] = replace(first, values=values)
-    return replace(parts[0], **columns)

@@ -14,7 +14,7 @@ from router.competitors import Competitors
 from router.fitting import fit
 from router.predictor import folds_of
 from router.study import PARTS, studies, study
-from training_data.outcomes import joined
+from training_data.outcomes import Outcomes
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,9 @@ def test_tests_that_are_studied_together_are_scored_as_if_alone(own, tables):
 def test_replicates_serve_the_oracle_without_luck_and_nothing_else(own, tables):
     test = tables[1]
     again = replace(test, replicate=test.replicate + 1, score=1 - test.score)
-    found, alone = (study(tables[0], rows, router=own, parts=[], resamples=5) for rows in (joined([test, again]), test))
+    found, alone = (
+        study(tables[0], rows, router=own, parts=[], resamples=5) for rows in (Outcomes.concat([test, again]), test)
+    )
     assert found.router.rows == len(test) and found.router.oracle_crossfit is not None
     assert found.router.gap_recovered == alone.router.gap_recovered
     assert alone.router.oracle_crossfit is None
