@@ -26,6 +26,7 @@ from encoders.connector import Connector
 from encoders.errors import BackboneError
 
 _IGNORED = -100
+_FULL = 0.4  # of MQT's steps are at the most tokens
 TRAINING_ATTENTION = "matryoshka_training"
 
 
@@ -96,7 +97,7 @@ def train(
         objective: a module; only its parameters with requires_grad are trained.
         batch_at: micro-batch number -> tensors. A function of the number alone, so a resumed run sees what an
             uninterrupted one would have seen; with several processes each takes its own numbers.
-        recipe: steps and rates.
+        recipe: steps and rates; no steps save the weights as they are.
         folder: holds `checkpoint/` (latest state) and `metrics.jsonl`. Where it holds a checkpoint of the same recipe,
             training goes on from there.
         title: shown on the progress bar.
@@ -136,6 +137,8 @@ def train(
             bar.set_postfix(row, refresh=False)
         if step % recipe.checkpoint_every == 0 or step == recipe.steps:
             _save(accelerator, recipe, folder, step)
+    if recipe.steps == 0:
+        _save(accelerator, recipe, folder, step)
     bar.close()
 
 
@@ -259,9 +262,10 @@ def _block_mask(head: int, block: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class MqtObjective(PackedQuestions):
-    """MQT's recipe: one random m in 1..`most` for each step. Two draws in ten are `most`, the others log-uniform.
+    """MQT's recipe: one random m in 1..`most` for each step. Four draws in ten are `most`, the others log-uniform.
 
-    (The paper draws even numbers uniformly; a short training sees too few small m that way.)
+    (The paper draws even numbers uniformly; a short training sees too few small m that way. What takes many tokens to
+    see, as counts and relations do, is learned at `most`.)
     """
 
     def __init__(self, connector: Connector, language: PreTrainedModel, prefix: list[int], most: int) -> None:
@@ -271,7 +275,7 @@ class MqtObjective(PackedQuestions):
     def forward(self, step: int, patches: Tensor, **questions: Tensor) -> dict[str, Tensor]:
         """Loss at this step's m; patches (B, N, width)."""
         dice = random.Random(step)
-        m = self.most if dice.random() < 0.2 else round(math.exp(dice.uniform(0, math.log(self.most))))
+        m = self.most if dice.random() < _FULL else round(math.exp(dice.uniform(0, math.log(self.most))))
         loss, right = self.loss_at(self.connector.prepare(patches, m), **questions)
         return {"loss": loss, "right": right, "m": torch.tensor(float(m))}
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=2
 M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
 _CHARACTER_WEIGHT = 2.0
+
+Precision = Literal["bf16", "no"]
 
 
 # ---- the models
@@ -168,7 +170,7 @@ def load_tower(backbone: NestedLlava, folder: Path) -> None:
     backbone.vision.load_state_dict(tower)
 
 
-def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
+def cache_features(backbone: NestedLlava, folder: Path, precision: str) -> np.ndarray:
     """The frozen tower's patches of the whole corpus, (n, patches, width) float16, computed once."""
     tower = hashlib.sha256(_finished(folder, "vision").read_bytes()).hexdigest()[:12]
     path, images = folder / f"features-{tower}.npy", np.load(folder / "scenes-images.npy", mmap_mode="r")
@@ -180,7 +182,7 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
     device_type = next(backbone.parameters()).device.type
     for start in tqdm(range(0, len(images), 256), desc="features"):
         pixels = normalised(torch.from_numpy(np.array(images[start : start + 256])), mean, std)
-        with torch.autocast(device_type, torch.bfloat16):
+        with torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16"):
             features[start : start + len(pixels)] = backbone.from_pixels(pixels).patches.float().cpu().numpy()
     features.flush()
     fresh.rename(path)
@@ -189,7 +191,7 @@ def cache_features(backbone: NestedLlava, folder: Path) -> np.ndarray:
 
 def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_size: int) -> None:
     """Stage 2: connector and language model on the frozen tower's features."""
-    features, packer = cache_features(backbone, folder), Packer(folder, backbone)
+    features, packer = cache_features(backbone, folder, recipe.precision), Packer(folder, backbone)
     if len(packer) != len(features):
         raise DataError(f"a corpus needs one row of questions per picture, was: {len(packer):,} for {len(features):,}")
     stock = backbone.language.config._attn_implementation
@@ -252,6 +254,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option(help="where corpus, checkpoints and metrics live")]
 Start = Annotated[Path | None, typer.Option(help="a model folder whose weights to go on from")]
 Steps = Annotated[int | None, typer.Option(help="optimiser steps; the recipe's own by default")]
+Precise = Annotated[Precision, typer.Option(help="no is fp32: five times as fast where bf16 is only emulated")]
 
 
 def _start_from(backbone: NestedLlava, folder: Path) -> None:
@@ -263,36 +266,38 @@ def _start_from(backbone: NestedLlava, folder: Path) -> None:
     backbone.language.load_state_dict(earlier.language.state_dict())
 
 
-def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
-    return recipe if steps is None else replace(recipe, steps=steps)
+def _asked(recipe: Recipe, steps: int | None, precision: str) -> Recipe:
+    return replace(recipe, steps=recipe.steps if steps is None else steps, precision=precision)
 
 
 @app.command()
-def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS) -> None:
-    """Draw the corpus: scenes with questions, crowds without."""
-    draw_corpus(folder, "scenes", scenes)
-    draw_corpus(folder, "crowds", crowds)
+def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS, first: int = 0) -> None:
+    """Draw the corpus: scenes with questions, crowds without; numbered from --first."""
+    draw_corpus(folder, "scenes", scenes, first)
+    draw_corpus(folder, "crowds", crowds, first)
 
 
 @app.command()
-def vision(folder: Folder, steps: Steps = None, batch: int = 80, start: Start = None) -> None:
-    """Teach the vision tower."""
-    train_vision(folder, _with_steps(VISION, steps), batch, start)
+def vision(
+    folder: Folder, steps: Steps = None, batch: int = 80, start: Start = None, precision: Precise = "bf16"
+) -> None:
+    """Teach the vision tower; --start with --steps 0 takes that model's tower as it is."""
+    train_vision(folder, _asked(VISION, steps, precision), batch, start)
 
 
 @app.command()
-def mqt(folder: Folder, steps: Steps = None, batch: int = 64, start: Start = None) -> None:
+def mqt(folder: Folder, steps: Steps = None, batch: int = 64, start: Start = None, precision: Precise = "bf16") -> None:
     """Train nano-mqt's connector and language model."""
     torch.manual_seed(0)
     backbone = nano_mqt(make_tokenizer(folder))
     load_tower(backbone, folder)
     if start is not None:
         _start_from(backbone, start)
-    train_language(backbone, folder, _with_steps(MQT, steps), batch)
+    train_language(backbone, folder, _asked(MQT, steps, precision), batch)
 
 
 @app.command()
-def m3(folder: Folder, steps: Steps = None, batch: int = 32, start: Start = None) -> None:
+def m3(folder: Folder, steps: Steps = None, batch: int = 32, start: Start = None, precision: Precise = "bf16") -> None:
     """Train nano-m3, starting from nano-mqt's language model as M3 starts from LLaVA's."""
     torch.manual_seed(0)
     backbone = nano_m3(make_tokenizer(folder))
@@ -301,10 +306,12 @@ def m3(folder: Folder, steps: Steps = None, batch: int = 32, start: Start = None
         _start_from(backbone, start)
     else:
         backbone.language.load_state_dict(trained("nano-mqt", folder).language.state_dict())
-    train_language(backbone, folder, _with_steps(M3, steps), batch)
+    train_language(backbone, folder, _asked(M3, steps, precision), batch)
 
 
 if __name__ == "__main__":
+    # A sharp softmax in fp32 is full of denormals, which halve a CPU's pace; threads inherit this only when they start.
+    torch.set_flush_denormal(True)
     try:
         app()
     except MatryoshkaError as error:

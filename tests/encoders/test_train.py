@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from encoders.errors import BackboneError
@@ -123,6 +124,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         train(Line(), batch_at, Recipe(9, 0.1, 0.1, precision="no", checkpoint_every=5), tmp_path)
 
 
+def test_no_steps_keep_the_weights_as_a_finished_stage(tmp_path):
+    line = Line()
+    train(line, batch_at, Recipe(0, 0.1, 0.1, precision="no"), tmp_path)
+    progress = json.loads((tmp_path / "checkpoint" / "progress.json").read_text())
+    assert progress["step"] == progress["recipe"]["steps"] == 0
+    kept = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in line.state_dict().items())
+
+
 def test_only_parameters_that_ask_for_it_are_trained(tmp_path):
     line = Line()
     line.layer.bias.requires_grad_(False)
@@ -203,7 +213,7 @@ def test_mqt_draws_one_m_per_step_from_small_to_all(tiny):
     with torch.no_grad():
         drawn = [int(objective(step=k, patches=patches, **packed(tiny, ROWS))["m"]) for k in range(60)]
     assert min(drawn) == 1
-    assert 6 <= drawn.count(16) <= 24
+    assert 15 <= drawn.count(16) <= 35
     assert len(set(drawn)) > 6
 
 

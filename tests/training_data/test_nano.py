@@ -25,6 +25,13 @@ def test_the_corpus_holds_pictures_marks_and_questions(folder):
     assert json.loads((folder / "scenes-drawn.json").read_text()) == 60
 
 
+def test_a_corpus_may_begin_at_a_later_picture(folder, tmp_path):
+    corpus.draw_corpus(tmp_path, "scenes", 10, first=50)
+    assert corpus.read_questions(tmp_path) == corpus.read_questions(folder)[50:]
+    ours, whole = (np.load(path / "scenes-images.npy", mmap_mode="r") for path in (tmp_path, folder))
+    assert (ours == whole[50:]).all()
+
+
 def test_digits_and_capitals_stay_single_tokens_and_any_text_survives(folder):
     tokenizer = corpus.make_tokenizer(folder)
     assert len(tokenizer) <= 2000
