@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from encoders.errors import DataError
 from router.competitors import Competitor, Competitors
@@ -138,7 +139,8 @@ def studies(
     together = Outcomes.concat([own.fitting(test).originals() for test in tests.values()])
     made = Competitors(own, own.fitting(train).originals(), together)
     for part in parts:
-        for one in getattr(made, part.replace("-", "_"))():
+        # Silent where nobody watches: a study's output is its table.
+        for one in tqdm(getattr(made, part.replace("-", "_"))(), desc=part, unit=" competitors", disable=None):
             for name, names in pictures.items():
                 tested = one.test.select(np.isin(one.test.group, names))
                 if len(tested):
