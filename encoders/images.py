@@ -47,7 +47,7 @@ def open_image(source: ImageSource) -> Image.Image:
         name = f"the file {path.name!r}"
         try:
             content = path.read_bytes()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             raise ImageError(
                 f"an image path must name a readable file, was: {str(source)!r} ({_reason(error)}); check the path"
             ) from error

@@ -14,6 +14,7 @@ model, and converts no unit: costs come in the budget's own.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -127,7 +128,7 @@ def _within_cap(costs: np.ndarray, budget: Budget) -> np.ndarray:
     Raises:
         BudgetError: a row has none.
     """
-    within = costs <= budget.cap
+    within = costs <= min(budget.cap or 0, sys.float_info.max)  # an int may be larger than any float
     shut = ~within.any(axis=1)
     if shut.any():
         least = costs[shut].min(axis=1).max()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from training_data.example import Example
 if TYPE_CHECKING:
     from encoders.backbone import NestedBackbone
 
+_PAIR = "a pair's group: it names no picture"
 _TRIED = 32  # questions that must all miss a budget before it is the budget's fault and not theirs
 
 
@@ -50,8 +52,8 @@ def answer_batch(
 
     Args:
         examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question. The id of a
-            pair is its place in the input, "0" for the first; among questions that gain alike from a shared mean, ids
-            decide who goes first.
+            pair is its place in the input, "0" for the first. Among questions that gain alike from a shared mean a hash
+            decides who goes first, of their ids, of pairs of what they ask: no order of the input changes an answer.
         budget: as `answer` takes it. A mean holds over all the questions: in tokens, never exceeded; in the unit that
             the router was fitted in, each charged as in training, with answers of typical length.
         backbone: as `answer` takes it.
@@ -78,9 +80,13 @@ def answer_batch(
 
 @dataclass
 class _Batch:
-    """Rows that go through the model at once: `errors` by row, and those that can be asked, alike in order."""
+    """Rows that go through the model at once: `errors` by row, and those that can be asked, alike in order.
+
+    `names` settle ties under a shared mean: the ids, or of a pair, which has none, what it asks.
+    """
 
     ids: list[str]
+    names: list[str] = field(default_factory=list)
     errors: dict[int, Unanswered] = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
@@ -97,12 +103,15 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
             if shared:  # what fits at no m will not be answered, and must not fund the others
                 text = len(model.prefix_ids) + len(model.suffix_ids(question))
                 model.check_length(text + model.ladder[0] + model.decoding(None).max_new_tokens)
-            pictures.append(open_image(example.picture()))
+            picture = open_image(example.picture())
         except MatryoshkaError as error:
             batch.errors[row] = Unanswered(example.id, str(error))
         else:
+            pictures.append(picture)
             batch.rows.append(row)
             batch.questions.append(question)
+            if shared:
+                batch.names.append(_asked(picture, question) if example.group == _PAIR else example.id)
     batch.encoded = model.encode(pictures) if pictures else None
     return batch
 
@@ -148,7 +157,7 @@ def _each(
 def _together(batches: Iterator[_Batch], limit: Budget | None, model: Any, rule: Any) -> Iterator[Answer | Unanswered]:
     """All questions decided at once, then answered batch by batch."""
     parts = _Parts(batches, model)
-    decisions = iter(rule.decide_together(model, parts, limit, parts.ids) if any(parts) else ())
+    decisions = iter(rule.decide_together(model, parts, limit, parts.names) if any(parts) else ())
     for batch in parts.batches:
         if batch.rows:
             batch.encoded = _patches_alone(model, batch.encoded, model.device)
@@ -160,12 +169,12 @@ class _Parts:
     """(encoded, questions) of each batch that shares a mean, opened when somebody first comes to it.
 
     Who decides looks at a part before taking the next: by then its pixels may go, and its patches wait beside the
-    accelerator. `ids` grows along, so that it is whole once all parts were gone through.
+    accelerator. `names` grows along, so that it is whole once all parts were gone through.
     """
 
     def __init__(self, batches: Iterator[_Batch], model: Any) -> None:
         self.batches: list[_Batch] = []
-        self.ids: list[str] = []
+        self.names: list[str] = []
         self._coming, self._model = batches, model
 
     def __iter__(self) -> Iterator[tuple[Any, list[str]]]:
@@ -182,8 +191,13 @@ class _Parts:
         if batch is None:
             return False
         self.batches.append(batch)
-        self.ids += [batch.ids[row] for row in batch.rows]
+        self.names += batch.names
         return True
+
+
+def _asked(picture: Any, question: str) -> str:
+    """A pair's name: the same picture and question have the same, wherever in the input they stand."""
+    return blake2b(picture.tobytes() + question.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _patches_alone(model: Any, encoded: Any, device: Any) -> Any:
@@ -233,6 +247,6 @@ def _examples(rows: Iterable[Example | tuple[Any, str]]) -> Iterator[Example]:
         if isinstance(row, Example):
             yield row
         elif isinstance(row, tuple) and len(row) == 2:
-            yield Example(str(number), row[0], row[1], (), str(number), "")
+            yield Example(str(number), row[0], row[1], (), _PAIR, "")
         else:
             raise DataError(f"a batch holds Examples or (picture, question), was: {type(row).__name__} at {number}")

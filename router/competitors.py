@@ -177,9 +177,10 @@ class Competitors:
         if len(names) < 2:
             return
         for name in names[np.argsort(-sizes, kind="stable")][:_MOST_DATASETS]:
-            rest, own = self.train.select(self.train.dataset != name), self.test.select(self.test.dataset == name)
-            if np.unique(rest.group).size >= 2 * FEWEST:
-                yield self._refit(f"never saw {name}", rest, own)
+            others = self.train.dataset != name
+            if np.unique(self.train.group[others]).size >= 2 * FEWEST:
+                own = self.test.select(self.test.dataset == name)
+                yield self._refit(f"never saw {name}", self.train.select(others), own)
 
     def labels(self) -> Iterator[Competitor]:
         place = folds_of(self.train.group, 10**9, self._seed)  # every picture's place in a random order

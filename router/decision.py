@@ -15,7 +15,15 @@ from encoders.backbone import NestedBackbone
 from encoders.errors import BudgetError
 from router.budget import Budget
 
-Reason = tuple[str, float]  # a group of columns, and how much it moved the gain over the cheapest arm
+Reason = tuple[str, float]  # a group of columns, and how much it moved a gain
+
+
+class Why(NamedTuple):
+    """What moved the predicted gain of one arm over a cheaper one, by group of columns, the largest first."""
+
+    arm: str
+    than: str
+    moved: list[Reason]
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Decision:
         m: visual tokens to ask for; 0 where arms are no budgets of a nested model.
         reason: one line.
         arm: the arm's name.
-        curve: predicted expected score by arm; empty where nothing was predicted.
+        curve: predicted expected score by arm, within [0, 1]; empty where nothing was predicted.
         price: score paid per unit of cost; None where no price was in play.
         unit: of that cost.
         tflops: what deciding took, beside the vision pass, in 10^12 operations.
@@ -39,19 +47,20 @@ class Decision:
     price: float | None = None
     unit: str = ""
     tflops: float = 0.0
-    _reasons: Callable[[], list[Reason]] = field(default=list, repr=False, compare=False)
+    _why: Callable[[], Why | None] = field(default=lambda: None, repr=False, compare=False)
 
     def explain(self) -> str:
         """m, the curve, the price and the main reasons, in at most five lines."""
         lines = [f"m={self.m}: {self.reason}" if self.m else f"{self.arm}: {self.reason}"]
         if self.curve:
-            shown = {arm: min(1.0, max(0.0, value)) for arm, value in self.curve.items()}  # a sum may leave the scale
-            lines.append("expected score: " + "  ".join(f"{arm}: {value:.2f}" for arm, value in shown.items()))
+            lines.append("expected score: " + "  ".join(f"{arm}: {value:.2f}" for arm, value in self.curve.items()))
         if self.price is not None:
             lines.append(f"price: {self.price:.4g} of score per unit of cost ({self.unit})")
-        if reasons := self._reasons():
-            told = ", ".join(f"{group} {value:+.3f}" for group, value in reasons[:4])
-            lines.append(f"what moved the gain of {self.arm} over the cheapest, against an average question: {told}")
+        if (why := self._why()) is not None:
+            told = ", ".join(f"{group} {value:+.3f}" for group, value in why.moved[:4])
+            if not any(value for _, value in why.moved):
+                told = "nothing: this router treats all questions alike"
+            lines.append(f"what moved the gain of {why.arm} over {why.than}, against an average question: {told}")
         return "\n".join(lines)
 
 

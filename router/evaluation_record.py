@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from training_data.bootstrap import Estimate
 from training_data.curves import Curve, Gap
 
@@ -305,5 +307,5 @@ def _percent(share: float) -> str:
 
 
 def _key(cost: float) -> str:
-    """As it was given: 100, not 100.0."""
-    return str(int(cost)) if float(cost).is_integer() else repr(float(cost))
+    """In plain digits, as costs are written: 100, not 100.0; 0.00005, not 5e-05."""
+    return np.format_float_positional(cost, trim="-")

@@ -67,6 +67,12 @@ def prepared(rows: Outcomes, groups: Sequence[str], seed: int) -> Prepared:
 
 def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float | None, seed: int) -> Router:
     """A router from originals, their arms in the order they have; see `Router.fit`."""
+    if head not in ("gain", "ordinal"):
+        raise DataError(f"head must be 'gain' or 'ordinal', was: {head!r}")
+    if seed < 0:
+        raise DataError(f"a seed must be a whole number from 0 on, was: {seed}")
+    if routing_cost is not None and not (math.isfinite(routing_cost) and routing_cost >= 0):
+        raise DataError(f"routing_cost must be a finite number, at least 0, was: {routing_cost}; 0 charges nothing")
     ready = prepared(rows, groups, seed)
     own, held, columns = ready.own, ready.held, ready.columns
     predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=seed)
@@ -108,6 +114,7 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
         charge,
         _facts(ready, rows, head, groups, seed)
         | {"out_of_fold_gap": round(gap, 6), "out_of_fold_error": round(error, 6), "believed": believed},
+        None if rows.new_tokens is None else max(1.0, float(rows.new_tokens.mean())),
     )
 
 

@@ -21,7 +21,7 @@ from router.budget import Budget
 from router.calibration import Calibration
 from router.certificate import Certificate
 from router.columns import Columns, group_of
-from router.decision import Choice, Decision, Reason
+from router.decision import Choice, Decision, Reason, Why
 from router.evaluation import Evaluation, evaluate
 from router.readout import Readout
 from router.routed import Routed
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 1000  # budgets
 
+Costs = Callable[[str], np.ndarray]  # from a unit to what each arm costs each question
+
 
 @dataclass(frozen=True, eq=False)
 class Router:
@@ -50,6 +52,8 @@ class Router:
         columns, readout, calibration: what it reads, predicts and knows of its spending.
         routing_cost: of one decision, in `unit`; charged in every evaluation.
         facts: what the card tells: rows, pictures, data digest, head, seed, versions.
+        answer_tokens: mean length of the answers it was fitted on, or None where they were not counted; means and
+            prices in another unit than its own are charged at it.
     """
 
     arms: tuple[str, ...]
@@ -62,6 +66,7 @@ class Router:
     calibration: Calibration
     routing_cost: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    answer_tokens: float | None = None
 
     # ---- fitting and keeping
 
@@ -177,7 +182,7 @@ class Router:
     # ---- deciding
 
     def curves(self, questions: Sequence[str], features: Any = None) -> np.ndarray:
-        """Success curves (n, k): expected scores by arm.
+        """Success curves (n, k): expected scores by arm, a sum that may leave [0, 1] by a little.
 
         Args:
             questions: n texts.
@@ -223,22 +228,23 @@ class Router:
     def choose(
         self,
         curve: np.ndarray,
-        budget: Budget | None,
-        costs: Callable[[str], np.ndarray],
+        budget: Budget | None = None,
+        costs: Costs | None = None,
         ids: Sequence[object] | None = None,
     ) -> Choice:
-        """Arms for rows of curves.
+        """Arms for rows of curves: `router.choose(router.curves(questions), Budget(mean=16))` needs no backbone.
 
         Args:
             curve: (n, k).
-            budget: what the caller asks for.
-            costs: from a unit to costs (n, k) or (k,), as a cap or a mean is charged.
+            budget: what the caller asks for; None for the operating point.
+            costs: what each arm costs each question, (n, k) or (k,), in a unit; None for `arm_cost`.
             ids: names of the rows of one batch that shares a mean; None where every row stands alone, and a mean
                 becomes the price that met it on calibration pictures.
 
         Raises:
             BudgetError: the budget cannot be met.
         """
+        costs = costs or self.arm_cost
         typical, own = self.calibration.typical, self.operating_price
         if budget is None:
             if own is None:
@@ -264,7 +270,7 @@ class Router:
         self,
         curve: np.ndarray,
         budget: Budget,
-        costs: Callable[[str], np.ndarray],
+        costs: Costs,
         ids: Sequence[object] | None,
     ) -> Choice:
         """A mean in the router's own unit is charged what arms cost where it was fitted, decoding and deciding too."""
@@ -305,29 +311,36 @@ class Router:
         ids: Sequence[object] | None = None,
     ) -> list[Decision]:
         """Decisions for one batch that was encoded in parts of (encoded pictures, questions); see `choose` for ids."""
+        capped = budget is not None and budget.cap is not None
         spendings = [Spending(self, backbone, encoded, questions) for encoded, questions in parts]
         looked = zip(parts, spendings, strict=True)
         rows = np.concatenate([self._rows(questions, spending.features()) for (_, questions), spending in looked])
         curve = self.readout(rows)
 
         def costs(unit: str) -> np.ndarray:
-            return np.concatenate([spending.costs(unit) for spending in spendings])
+            return np.concatenate([spending.costs(unit, capped) for spending in spendings])
 
         arms, price, unit, reason = self.choose(curve, budget, costs, ids)
-        cheapest = int(self.calibration.typical.argmin())
+        shown = curve.clip(0, 1)  # a sum of trees and readings may leave the scale; what is chosen by keeps it
         return [
             Decision(
                 0 if self.m is None else int(self.m[arm]),
                 reason,
                 self.arms[arm],
-                dict(zip(self.arms, curve[row].tolist(), strict=True)),
+                dict(zip(self.arms, shown[row].tolist(), strict=True)),
                 price,
                 unit,
                 self.routing_cost if self.unit == "tflops" else 0.0,
-                partial(self.reasons, rows[row], int(arm), cheapest),
+                partial(self._why, rows[row], int(arm)),
             )
             for row, arm in enumerate(arms)
         ]
+
+    def _why(self, row: np.ndarray, arm: int) -> Why:
+        """The gain over the cheapest arm; where that was chosen, the gain of full that was not worth its price."""
+        cheapest, full = int(self.calibration.typical.argmin()), self.calibration.full
+        more = next(other for other in (arm, full, len(self.arms) - 1, 0) if other != cheapest)
+        return Why(self.arms[more], self.arms[cheapest], self.reasons(row, more, cheapest))
 
     def reasons(self, row: np.ndarray, arm: int, than: int) -> list[Reason]:
         """What moved the predicted gain of one arm over another, by group of columns, the largest first."""

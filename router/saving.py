@@ -42,6 +42,10 @@ def _names(value: Any, count: int | None = None) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value) and count in (None, len(value))
 
 
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _rising(value: Any) -> bool:
     whole = isinstance(value, list) and all(type(m) is int and 0 < m < 2**31 for m in value)
     return whole and value == sorted(set(value))
@@ -61,10 +65,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: _names(v["visual"]) and isinstance(v["words"], bool) and isinstance(v["text"], bool),
     ),
     "datasets": ("different names, sorted", lambda v: _names(v) and v == sorted(set(v))),
-    "routing_cost": (
-        "a finite number",
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
-    ),
+    "routing_cost": ("a finite number, at least 0", lambda v: _real(v) and v >= 0),
+    "answer_tokens": ("a finite number of at least 1, or null", lambda v: v is None or (_real(v) and v >= 1)),
     "facts": ("an object", lambda v: isinstance(v, dict)),
     "files": (
         f"sha256 by file, of {', '.join(_FILES)}",
@@ -105,6 +107,7 @@ def save(router: Router, folder: Path) -> Path:
         "columns": {"visual": columns.visual, "words": columns.words, "text": columns.scores is not None},
         "datasets": calibration.sources.tolist(),
         "routing_cost": float(router.routing_cost),
+        "answer_tokens": router.answer_tokens,
         "facts": router.facts,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
@@ -143,8 +146,15 @@ def load(folder: Path) -> Router:
     """Read a router folder.
 
     Raises:
-        DataError: it is missing, damaged, changed by hand, or of another format.
+        DataError: it is missing, damaged, changed by hand, or of another format; or it cannot be read.
     """
+    try:
+        return _read(folder)
+    except OSError as error:
+        raise DataError(f"a router folder must be readable, was: {folder.name!r} ({error.strerror})") from error
+
+
+def _read(folder: Path) -> Router:
     if not (folder / _CONFIG).is_file():
         raise DataError(
             f"a router is a folder with a {_CONFIG}, was: {folder.name!r}; `matryoshka-router fit` makes one"
@@ -154,6 +164,7 @@ def load(folder: Path) -> Router:
     if type(written) is not int or written not in _READABLE:
         readable = " or ".join(map(str, _READABLE))
         raise DataError(f"a router folder of format {readable} is read, was: format {written!r}; fit it again")
+    config.setdefault("answer_tokens", None)  # of folders that were saved before routers knew it
     _check(config)
     try:
         return _built(folder, config)
@@ -207,6 +218,7 @@ def _built(folder: Path, config: Mapping[str, Any]) -> Router:
         calibration,
         float(config["routing_cost"]),
         config["facts"],
+        None if config["answer_tokens"] is None else float(config["answer_tokens"]),
     )
 
 

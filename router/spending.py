@@ -34,7 +34,8 @@ class Spending:
     def __init__(self, router: Router, backbone: Any, encoded: Any, questions: Sequence[str]) -> None:
         if router.backbone is None or router.m is None:
             raise BackboneError(
-                "this router was fitted on a table of no backbone, was: asked about a picture; use its `choose`"
+                "this router was fitted on a table of no backbone, was: asked about a picture; use "
+                "`router.choose(router.curves(questions), budget)`"
             )
         if router.backbone[1] != backbone.fingerprint:
             name, fingerprint = router.backbone
@@ -65,10 +66,12 @@ class Spending:
         values = features.visual_features(self._backbone, encoded, self._questions, groups=groups)
         return Features(features.VERSION, features.feature_names(self._backbone, groups), values)
 
-    def costs(self, unit: str) -> np.ndarray:
-        """What each question would cost at each arm, (n, k), predicted at full answer length.
+    def costs(self, unit: str, longest: bool = True) -> np.ndarray:
+        """What each question would cost at each arm, (n, k), with an answer of the most tokens or of typical length.
 
-        TFLOPs are those of the whole answer: what deciding takes is in them wherever the router knows it.
+        A cap is charged the longest; typical is what the router's training saw, or else the longest too. Milliseconds
+        are the profile's, without those of deciding; TFLOPs are those of the whole answer, deciding included wherever
+        the router knows what it takes.
 
         Raises:
             BudgetError: the unit is unknown, or milliseconds were never measured on this machine.
@@ -80,22 +83,29 @@ class Spending:
         profile = self._backbone.profile if unit == "ms" else None
         if unit == "ms" and profile is None:
             raise BudgetError("a budget in ms needs a latency profile, missing; run `matryoshka-router profile`")
-        known: dict[tuple[int, ...], list[float]] = self._router._remembered(("costs", unit, profile), dict)
+        typical = None if longest else self._router.answer_tokens
+        length = float(self._backbone.decoding(None).max_new_tokens) if typical is None else typical
+        known: dict[tuple[int, ...], list[float]] = self._router._remembered(("costs", unit, profile, length), dict)
         lengths = {question: self._text_tokens(question) for question in dict.fromkeys(self._questions)}
         table = []
         for question, visual in zip(self._questions, self._tokens.tolist(), strict=True):
             key = lengths[question], *visual  # thousands of questions share a few dozen of these
             if key not in known:
-                known[key] = [self._predicted(tokens, key[0], profile) for tokens in visual]
+                known[key] = [self._predicted(tokens, key[0], length, profile) for tokens in visual]
             table.append(known[key])
         return np.array(table)
 
     def _text_tokens(self, question: str) -> int:
         return len(self._backbone.prefix_ids) + len(self._backbone.suffix_ids(question))
 
-    def _predicted(self, visual_tokens: int, text_tokens: int, profile: LatencyProfile | None) -> float:
-        longest = self._backbone.decoding(None).max_new_tokens
+    def _predicted(self, visual: int, text: int, length: float, profile: LatencyProfile | None) -> float:
+        """Cost at an answer length that may lie between two whole ones."""
+        below, between = int(length), length % 1
+        costs = [self._counted(visual, text, tokens, profile) for tokens in (below, below + 1)[: 2 if between else 1]]
+        return costs[0] + between * (costs[-1] - costs[0])
+
+    def _counted(self, visual: int, text: int, tokens: int, profile: LatencyProfile | None) -> float:
         if profile is not None:
-            return profile.ms(visual_tokens, text_tokens, longest)
+            return profile.ms(visual, text, tokens)
         deciding = self._router.routing_cost if self._router.unit == "tflops" else 0.0
-        return float(self._backbone.counted_cost(visual_tokens, text_tokens, longest).tflops + deciding)
+        return float(self._backbone.counted_cost(visual, text, tokens).tflops + deciding)

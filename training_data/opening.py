@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from PIL import Image
 
 from encoders.errors import ImageError, MatryoshkaError
 from encoders.images import Preparation, open_image
@@ -47,7 +48,8 @@ def opened_batches(
         for batch in batches:
             sources, rows = _distinct([example for _, example in batch])
             waiting.append((batch, rows))
-            yield delayed(_open_all)(sources, preparation, replicate)
+            ready = [tuple(map(_sendable, pictures)) for pictures in sources] if processes > 1 else sources
+            yield delayed(_open_all)(ready, preparation, replicate)
 
     pending = tasks()
     with Parallel(n_jobs=processes, return_as="generator") as pool:
@@ -73,6 +75,24 @@ def _identity(source: Source) -> object:
     return source if isinstance(source, Hashable) else id(source)
 
 
+def _sendable(source: Source) -> Source:
+    """The source; of a PIL picture that cannot be read, and so not sent to a process, the error it raises."""
+    if isinstance(source, Image.Image):
+        try:
+            source.load()
+        except Exception as error:
+            return _Torn(f"a picture must be whole, was: {error}")
+    return source
+
+
+@dataclass(frozen=True)
+class _Torn:
+    reason: str
+
+    def __call__(self) -> Image.Image:
+        raise ImageError(self.reason)
+
+
 def _open_all(sources: Sequence[tuple[Source, ...]], preparation: Preparation, replicate: int) -> list[Opened]:
     return [_open(source, preparation, replicate) for source in sources]
 
@@ -88,3 +108,5 @@ def _open(sources: tuple[Source, ...], preparation: Preparation, replicate: int)
         return Opened(preparation(picture), pixel_statistics(picture))
     except MatryoshkaError as error:
         return Opened(None, None, str(error))
+    except Exception as error:  # a picture may be a callable of yours, which may raise anything
+        return Opened(None, None, f"a picture must open, was: {type(error).__name__}: {error}")

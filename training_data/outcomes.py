@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
 FIRST_TOKEN = ("top1", "top2", "top3", "entropy")
-_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens")
+_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens", "new_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,7 @@ class Outcomes:
         top1, top2, top3: (n, k) natural log-probabilities of the likeliest first tokens, or None.
         entropy: (n, k) of the first token's distribution, in nats, or None.
         text_tokens: (n, k) prompt tokens beside the visual ones, or None.
+        new_tokens: (n, k) tokens of the answers, their end included, or None.
         features: visual features of the n examples, or None.
         meta: (n,) of mappings, whatever else the source knew, or None.
         unit: what costs are counted in: "tflops" from a sweep, "tokens" where m stands for it, or the user's own.
@@ -95,6 +96,7 @@ class Outcomes:
     top3: np.ndarray | None = None
     entropy: np.ndarray | None = None
     text_tokens: np.ndarray | None = None
+    new_tokens: np.ndarray | None = None
     features: Features | None = None
     meta: np.ndarray | None = None
     unit: str = "tflops"
@@ -132,6 +134,8 @@ class Outcomes:
             meta = np.empty(len(ids), dtype=object)
             if len(self.meta) != len(ids):
                 raise DataError(f"meta must have one entry per example ({len(ids):,}), was: {len(self.meta):,}")
+            if wrong := [entry for entry in self.meta if not isinstance(entry, Mapping)]:
+                raise DataError(f"meta must hold mappings, was: {type(wrong[0]).__name__}")
             meta[:] = [dict(entry) for entry in self.meta]
             self._set("meta", meta)
 
@@ -150,9 +154,14 @@ class Outcomes:
         shape = len(self.id), len(self.arms)
         for name in _TABLES:
             table = getattr(self, name)
-            if table is None:
+            if table is None and name not in ("score", "cost"):
                 continue
-            table = np.asarray(table, dtype=object if name == "text" else np.float64)
+            try:
+                table = np.asarray(table, dtype=object if name == "text" else np.float64)
+            except (TypeError, ValueError) as error:  # ragged, or no numbers
+                raise DataError(
+                    f"{name} must be a table of numbers, (examples, arms) = {shape}, was: {error}"
+                ) from error
             if table.shape != shape:
                 raise DataError(f"{name} must be (examples, arms) = {shape}, was: {table.shape}")
             if name != "text" and np.isnan(table).any():
@@ -181,10 +190,16 @@ class Outcomes:
         """Some rows, in the given order; `rows` is a boolean mask or row numbers.
 
         Raises:
-            DataError: no row is left.
+            DataError: no row is left; the mask is of another length, or a number of no row.
         """
-        chosen = np.asarray(rows)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        chosen, count = np.asarray(rows), len(self)
+        if chosen.dtype == bool:
+            if chosen.shape != (count,):
+                raise DataError(f"a mask of rows must have one entry per example ({count:,}), was: {chosen.shape}")
+            chosen = np.flatnonzero(chosen)
+        elif chosen.size and (chosen.dtype.kind not in "iu" or chosen.ndim != 1 or abs(chosen + 0.5).max() > count):
+            raise DataError(f"rows must be whole numbers below {count:,}, or a mask, was: {_glance(chosen)}")
+        chosen = chosen.astype(np.int64)
         own = {name: getattr(self, name) for name in (*_ROWS, *_TABLES)}
         taken: dict[str, Any] = {name: value[chosen] for name, value in own.items() if value is not None}
         return replace(self, **taken, features=None if self.features is None else self.features.take(chosen))
@@ -277,7 +292,7 @@ class Outcomes:
         """Read what `save`, `sweep` or `import` wrote, or a table of your own (`training_data.tables`).
 
         Args:
-            path: a SQLite file, or a `.csv` or `.parquet` table.
+            path: a SQLite file, or a table: `.csv`, `.tsv` (either with `.gz`), `.jsonl` or `.parquet`.
             partial: take what an unfinished sweep has measured so far.
 
         Raises:

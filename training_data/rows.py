@@ -189,13 +189,13 @@ def read_rows(path: Path, tally: Tally | None = None, key: str | None = None) ->
             openpyxl missing. Bad lines of JSON Lines and of tables are counted where `tally` skips bad rows.
     """
     tally = tally or Tally()
-    kinds = [suffix.lower() for suffix in path.suffixes]
+    kind = ending(path)
     if is_sheet(path):
         yield from _sheet_rows(path)
-    elif ".parquet" in kinds:
+    elif kind == ".parquet":
         yield from _parquet_rows(path)
-    elif ".csv" in kinds or ".tsv" in kinds:
-        yield from _table_rows(path, "," if ".csv" in kinds else "\t", tally)
+    elif kind in (".csv", ".tsv"):
+        yield from _table_rows(path, "," if kind == ".csv" else "\t", tally)
     else:
         yield from _json_rows(path, tally, key)
 
@@ -210,6 +210,11 @@ def read_document(path: Path) -> Row:
     if not isinstance(value, dict):
         raise DataError(f"{path.name} must hold one JSON object, was: {shown(value)}; check that it is the right file")
     return Row(path.name, "whole file", value)
+
+
+def ending(path: Path) -> str:
+    """What a file's name says of its format, in lower case: its last suffix, or the one before ".gz"."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def is_sheet(path: Path) -> bool:
@@ -271,7 +276,11 @@ def shown(value: object) -> str:
 
 def _parse(text: str, path: Path, first_line: int = 1) -> Any:
     try:
-        return json.loads(text, parse_constant=_constant)
+        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
+    except _Twice as error:
+        raise DataError(
+            f"{path.name}, from line {first_line} on: a JSON object gives each key once, was twice: {error}; drop one"
+        ) from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path.name}, line {first_line + error.lineno - 1}: must be valid JSON ({error.msg}, column {error.colno})"
@@ -285,6 +294,20 @@ def _parse(text: str, path: Path, first_line: int = 1) -> Any:
         raise DataError(f"a data file must fit into memory, was: {path.name}; split it") from error
     except ValueError as error:  # an integer of thousands of digits
         raise DataError(f"{path.name}, line {first_line}: numbers must be finite ({error}); mend them") from error
+
+
+class _Twice(ValueError):
+    """A key that an object gives twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are given once: of two, Python's reader drops the first in silence."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Twice(shown(twice))
+    return made
 
 
 def _constant(name: str) -> float | None:

@@ -17,6 +17,7 @@ from training_data.example import Example
 
 RELAXED_TOLERANCE = 0.05
 ANLS_THRESHOLD = 0.5
+ANNOTATORS = 4  # with fewer answers, none could ever reach a soft accuracy of 1
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 # The evaluators of VQA map a word that lacks an apostrophe to the word that has it. Every form here stands for all its
@@ -141,9 +142,9 @@ def _digits_and_articles(text: str) -> str:
 
 
 def _agreement(answer: str, gold: Sequence[str], example: Example) -> float:
-    if len(gold) < 4:  # below, no answer could ever reach 1
+    if len(gold) < ANNOTATORS:
         raise DataError(
-            f"soft accuracy leaves one annotator out and needs at least 4 answers, was: {len(gold)} for "
+            f"soft accuracy leaves one annotator out and needs at least {ANNOTATORS} answers, was: {len(gold)} for "
             f"{example.id!r}; give all ten, or use metric 'exact'"
         )
     same = gold.count(answer)
@@ -304,6 +305,7 @@ METRICS: dict[str, Callable[[str, Example], Scored]] = {
     "vqa": vqa,
     "yes_no": yes_no,
 }
+SOFT = ("textvqa", "vizwiz", "vqa")  # the share of annotators who agree
 
 
 def score(text: str, example: Example) -> Scored:

@@ -46,7 +46,9 @@ _MEASURED = (
     *("number", "replicate", "arm", "score", "cost", "text", "parsed", "confidence", "gold_logprob", "margin"),
     *("top1", "top2", "top3", "entropy", "new_tokens", "visual_tokens", "text_tokens", "kv_bytes"),
 )
-_OPTIONAL = ("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens")
+_OPTIONAL = ("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens", "new_tokens")
+
+_MAGIC = b"SQLite format 3\0"
 
 Row = Mapping[str, Any]
 
@@ -297,6 +299,12 @@ def _values(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise DataError(f"an outcomes file must exist, was: {path.name}; `matryoshka-router sweep` makes one")
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise DataError(
+                f"outcomes are a file of `sweep` or a table (.csv, .tsv, .jsonl, .parquet), was: {path.name}, which is "
+                "neither; name a table by what it is"
+            )
     with _translated(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         database.execute("PRAGMA trusted_schema = OFF")
         yield database

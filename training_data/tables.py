@@ -1,10 +1,12 @@
-"""Outcomes as a plain table, CSV or Parquet: one row per (id, arm). Train a router on anything you can put in one.
+"""Outcomes as a plain table, one row per (id, arm): CSV or Parquet, read from TSV, gzip and JSON Lines too.
 
     id, question, m, score              m in visual tokens; or `arm`, a name, for models and other choices
-    [replicate, group, dataset, cost, text, confidence, gold_logprob, image]
+    [replicate, group, dataset, cost, unit, text, confidence, gold_logprob, image]
 
-`group` is the picture (by default `image`, else the id itself). Without `cost`, m is the cost. Every id needs every
-arm. Columns of other names are left alone. Knows columns. Knows no Outcomes and no SQLite.
+`group` is the picture (by default `image`, else the id itself). Without `cost`, m is the cost. `unit` is what costs are
+counted in, one name for the whole table: "cost" by default, "tokens" where m is the cost. Every id needs every arm, and
+says the same of its question, group and data set in every row. Columns of other names are left alone. Knows columns.
+Knows no Outcomes and no SQLite.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 _TEXTS = ("group", "dataset", "question")
 _OPTIONAL = ("gold_logprob", "confidence", "text")
-_ENDINGS = (".csv", ".parquet")
+_WRITTEN = (".csv", ".parquet")
+_READ = (*_WRITTEN, ".tsv", ".csv.gz", ".tsv.gz", ".jsonl")
 
 _REMEDY = "mend the table"
 
@@ -34,7 +37,7 @@ Key = tuple[str, int]  # id and replicate
 
 def is_table(path: Path) -> bool:
     """Whether a file's ending says that it is a table."""
-    return path.suffix.lower() in _ENDINGS
+    return path.name.lower().endswith(_READ)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -56,9 +59,16 @@ def read(path: Path) -> dict[str, Any]:
         if (key, arm) in cells:
             row.refuse("each id has one row per arm", f"twice: id {key[0]!r}, arm {arm!r}", _REMEDY)
         cells[key, arm] = _Cell.of(row, m)
-        lines.setdefault(key, row)
+        first = lines.setdefault(key, row)
+        for column in ("question", "group", "image", "dataset", "unit"):
+            if row.fields.get(column) != first.fields.get(column):
+                said = f"{row.fields.get(column)!r} after {first.fields.get(column)!r}"
+                row.refuse(f"an id has one {column}, id {key[0]!r} had two", said, _REMEDY)
     if not cells:
         raise DataError(f"a table must hold at least one row, was: none in {path.name}; fill it")
+    if all("question" not in row.fields for row in lines.values()):
+        named = ", ".join(map(str, next(iter(lines.values())).fields))
+        raise DataError(f"{path.name}: a table needs a column `question`, was: {named}; name it so, or leave it empty")
     return _columns(path.name, cells, arms, lines)
 
 
@@ -112,7 +122,7 @@ def _columns(
         "replicate": np.array([key[1] for key in lines]),
         "arms": tuple(order),
         "m": None if None in arms.values() else np.array([arms[arm] for arm in order]),
-        "unit": "cost" if True in priced else "tokens",
+        "unit": _unit(name, lines, "cost" if True in priced else "tokens"),
         "group": [row.name("group", "image", "id") for row in lines.values()],
         "dataset": [row.name("dataset") if row.has("dataset") else "all" for row in lines.values()],
         "question": [row.optional("question") or "" for row in lines.values()],
@@ -121,9 +131,20 @@ def _columns(
         columns["meta"] = [{"image": row.optional("image")} for row in lines.values()]
     for column in ("score", "cost", *_OPTIONAL):
         table = [[getattr(cells[key, arm], column) for arm in order] for key in lines]
-        if all(value is not None for row in table for value in row):
+        there = {value is not None for row in table for value in row}
+        if len(there) > 1:
+            raise DataError(f"{name}: {column} must stand in every row or in none, was: in some; fill the column")
+        if there == {True}:
             columns[column] = np.array(table, dtype=object if column == "text" else np.float64)
     return columns
+
+
+def _unit(name: str, lines: Mapping[Key, Row], default: str) -> str:
+    """The one unit of a table."""
+    units = sorted({row.name("unit") if row.has("unit") else default for row in lines.values()})
+    if len(units) > 1:
+        raise DataError(f"{name}: a table's costs are in one unit, was: {' and '.join(units)}; part the table")
+    return units[0]
 
 
 def frame(columns: Mapping[str, Any]) -> pandas.DataFrame:
@@ -139,8 +160,12 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
     """Write a table.
 
     Raises:
-        DataError: the file is there already, or Parquet is asked for without pyarrow.
+        DataError: the file is there already, it is to be neither CSV nor Parquet, or Parquet without pyarrow.
     """
+    if path.suffix.lower() not in _WRITTEN:
+        raise DataError(
+            f"a table is written as {' or '.join(_WRITTEN)}, was: {path.name}; give it one of these endings"
+        )
     if path.exists():
         raise DataError(f"a table is never overwritten, was there already: {path.name}; give another name")
     if path.suffix.lower() == ".parquet":
@@ -162,7 +187,7 @@ def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             row = {"id": name, "replicate": int(columns["replicate"][k]), "arm": arm}
             if columns["m"] is not None:
                 row["m"] = int(columns["m"][number])
-            row |= {text: str(columns[text][k]) for text in _TEXTS}
+            row |= {text: str(columns[text][k]) for text in _TEXTS} | {"unit": columns["unit"]}
             yield row | {cell: table[k, number] for cell, table in tables.items()}
 
 

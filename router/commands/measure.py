@@ -74,6 +74,7 @@ def features(
     backbone: Backbone = "nano-mqt",
     benchmark: Benchmark = None,
     split: Split = None,
+    skip_bad: SkipBad = False,
     workers: Workers = None,
 ) -> None:
     """Compute the visual features of an outcomes file anew, with one vision pass."""
@@ -81,7 +82,7 @@ def features(
     from training_data.sources import open_data
     from training_data.sweep import refresh_features
 
-    examples, _ = open_data(data, benchmark, split)
+    examples, _ = open_data(data, benchmark, split, skip_bad)
     refresh_features(load(backbone), examples, outcomes, workers=workers)
 
 
@@ -196,6 +197,7 @@ def analyse(
     data: Annotated[str | None, typer.Option(help="where the pictures are, as for sweep")] = None,
     benchmark: Benchmark = None,
     split: Split = None,
+    skip_bad: SkipBad = False,
     partial: Annotated[bool, typer.Option("--partial", help="take what an unfinished sweep has so far")] = False,
 ) -> None:
     """Say whether there is anything to route, and write the report."""
@@ -205,7 +207,7 @@ def analyse(
     from training_data.sources import open_data, pictures_of
 
     analysis = run(Outcomes.load(outcomes, partial))
-    pictures = None if data is None else pictures_of(open_data(data, benchmark, split)[0])
+    pictures = None if data is None else pictures_of(open_data(data, benchmark, split, skip_bad)[0])
     page = write(analysis, out, pictures)
     typer.echo(str(analysis.diagnosis))
     typer.echo(f"report: {page}", err=True)

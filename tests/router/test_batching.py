@@ -201,6 +201,16 @@ def test_pairs_and_examples_may_be_mixed(tiny, fitted, examples, tmp_path):
     assert missing.id == "7" and "readable file" in missing.reason
 
 
+def test_permuting_pairs_permutes_their_answers_though_all_gain_alike(tiny, fitted, examples):
+    """Their ids are their places in the input: a hash of those gave the tokens to other questions."""
+    flat = replace(fitted, readout=fitted.readout.flat())
+    pairs = [(example.image, example.question) for example in examples[:20]]
+    options = {"backbone": tiny, "router": flat, "batch_size": 6}
+    found = [one.m for one in answer_batch(pairs, Budget(mean=3.3), **options)]
+    moved = [one.m for one in answer_batch(pairs[::-1], Budget(mean=3.3), **options)]
+    assert found == moved[::-1] and len(set(found)) > 1
+
+
 def test_questions_about_one_picture_are_answered_each(tiny, fitted, examples):
     picture = examples[0].image
     asked = ["hm", "what number is written", "hm", "what colour is the circle"]

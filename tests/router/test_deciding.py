@@ -15,7 +15,6 @@ from encoders import features
 from encoders.cost import LatencyProfile
 from router import BackboneError, Budget, BudgetError, DataError, QuestionError, Router, answer
 from router.columns import VISUAL, group_of
-from router.decision import Decision
 from router.spending import Spending
 from training_data.example import Example
 from training_data.outcomes import Outcomes
@@ -92,7 +91,7 @@ def test_an_answer_spends_what_its_curve_says(tiny, fitted, examples, budget):
         result = ask(example, budget, backbone=tiny, router=fitted)
         assert (result.m, result.decision.arm) == (fitted.m[arm], fitted.arms[arm])
         assert (result.decision.price, result.decision.unit, result.reason) == (price, unit, reason)
-        assert list(result.decision.curve.values()) == curve[0].tolist()
+        assert list(result.decision.curve.values()) == curve[0].clip(0, 1).tolist()
 
 
 @pytest.mark.parametrize("cap", [1, 2, 4, 5, 8, 9, 15, 16, 10_000])
@@ -125,6 +124,34 @@ def test_costs_are_counted_once_for_questions_of_one_length(tiny, fitted, exampl
         costs = Spending(router, tiny, encoded, asked).costs("tflops")
         assert costs.tolist() == (np.array(alone) + router.routing_cost).tolist()
     assert len(counted) == len(set(counted)) == len(set(lengths)) * len(router.arms) == 15
+
+
+def test_a_cap_is_charged_the_longest_answer_and_a_mean_one_of_typical_length(tiny, fitted, outcomes, examples):
+    assert fitted.answer_tokens == outcomes.new_tokens.mean()
+    looked = Spending(replace(fitted, answer_tokens=2.25), tiny, tiny.encode([examples[0].image]), ["hm"])
+    text = len(tiny.prefix_ids) + len(tiny.suffix_ids("hm"))
+
+    def counted(tokens):
+        return np.array([tiny.counted_cost(m, text, tokens).tflops for m in fitted.m.tolist()]) + fitted.routing_cost
+
+    assert looked.costs("tflops")[0] == pytest.approx(counted(tiny.decoding(None).max_new_tokens))
+    assert looked.costs("tflops", longest=False)[0] == pytest.approx(0.75 * counted(2) + 0.25 * counted(3))
+    old = Spending(replace(fitted, answer_tokens=None), tiny, tiny.encode([examples[0].image]), ["hm"])
+    assert (old.costs("tflops", longest=False) == looked.costs("tflops")).all()
+
+
+def test_a_mean_in_ms_is_charged_at_typical_length(tiny, fitted, examples, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    LatencyProfile(*tiny.profile_key, (10, 200), (10.0, 200.0), 5.0, 1.0).save()
+    asked, seen = [], Spending._counted
+    monkeypatch.setattr(
+        Spending, "_counted", lambda self, v, t, tokens, p: asked.append(tokens) or seen(self, v, t, tokens, p)
+    )
+    router = replace(fitted, answer_tokens=2.0)
+    router.route(examples[0].image, "hm", Budget(mean=900, unit="ms"), backbone=tiny)
+    assert set(asked) == {2}
+    router.route(examples[0].image, "hm", Budget(cap=9000, unit="ms"), backbone=tiny)
+    assert set(asked) == {2, tiny.decoding(None).max_new_tokens}
 
 
 def test_a_cap_in_ms_is_kept_by_the_profile_and_needs_one(tiny, fitted, examples, tmp_path, monkeypatch):
@@ -291,6 +318,22 @@ def test_eight_threads_decide_and_answer_as_one_does(tiny, fitted, examples):
         assert list(pool.map(told, range(36))) == alone
 
 
-def test_what_is_shown_of_a_curve_stays_on_the_scale_of_scores():
-    told = Decision(4, "because", "4", {"1": -0.03, "4": 1.02, "16": 0.5}).explain()
-    assert "expected score: 1: 0.00  4: 1.00  16: 0.50" in told
+def test_what_is_shown_of_a_curve_stays_on_the_scale_of_scores(tiny, fitted, examples, monkeypatch):
+    beyond = np.linspace(-0.03, 1.02, len(fitted.arms))[None]
+    monkeypatch.setattr(type(fitted.readout), "__call__", lambda self, rows: beyond.repeat(len(rows), 0))
+    shown = fitted.route(examples[0].image, "hm", Budget(price=0), backbone=tiny)
+    assert list(shown.curve.values()) == beyond[0].clip(0, 1).tolist() and shown.arm == fitted.arms[-1]
+
+
+def test_where_the_cheapest_arm_was_chosen_the_reasons_are_those_against_full(tiny, fitted, examples):
+    shown = fitted.route(examples[1].image, examples[1].question, 1, backbone=tiny)
+    full = fitted.arms[fitted.calibration.full]
+    assert shown.m == 1 and full != "1"
+    assert f"what moved the gain of {full} over 1, against" in shown.explain()
+    assert "+0.000, " not in shown.explain()
+
+
+def test_a_flat_router_says_that_it_tells_no_questions_apart(tiny, fitted, examples):
+    flat = replace(fitted, readout=fitted.readout.flat())
+    told = flat.route(examples[1].image, examples[1].question, 5, backbone=tiny).explain()
+    assert told.endswith("nothing: this router treats all questions alike")

@@ -199,6 +199,31 @@ def test_the_operating_point_keeps_nearly_all_of_fulls_score(router, test, curve
     assert spent(router, arms).mean() < 0.9 * router.calibration.typical[-1]
 
 
+def test_a_table_is_routed_without_a_backbone_or_a_word_on_costs(router, test, curve):
+    arms, *_ = router.choose(curve)
+    assert (arms == router.choose(curve, None, router.arm_cost).arms).all()
+    assert (router.choose(curve, Budget(16)).arms == router.choose(curve, Budget(16), router.arm_cost).arms).all()
+
+
+def test_a_cap_may_be_larger_than_any_float(router, curve):
+    arms, *_ = router.choose(curve, Budget(10**400))
+    assert (arms == router.choose(curve, Budget(10**300)).arms).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "a seed must be a whole number from 0 on, was: -1"),
+        ({"head": "x"}, "head must be 'gain' or 'ordinal', was: 'x'"),
+        ({"routing_cost": float("nan")}, "routing_cost must be a finite number, at least 0, was: nan"),
+        ({"routing_cost": -1.0}, "routing_cost must be a finite number, at least 0, was: -1"),
+    ],
+)
+def test_odd_options_of_a_fit_are_refused(test, options, message):
+    with pytest.raises(DataError, match=message):
+        Router.fit(test, **options)
+
+
 def test_reasons_add_up_to_what_tells_two_questions_apart(router, test, curve):
     rows = router._rows(test.question.tolist(), test.features)
     one, other = (sum(gain for _, gain in router.reasons(rows[row], 3, 0)) for row in (0, 1))

@@ -541,7 +541,10 @@ CONFIGS = {
         r"forest must read its \d+ columns, was: \d+",
     ),
     "words as text": (lambda c: c | {"columns": c["columns"] | {"words": "no"}}, "columns as names of visual features"),
-    "a cost that is NaN": (lambda c: c | {"routing_cost": float("nan")}, "routing_cost as a finite number, was: nan"),
+    "a cost that is NaN": (
+        lambda c: c | {"routing_cost": float("nan")},
+        "routing_cost as a finite number, at least 0, was: nan",
+    ),
     "a cost beyond floats": (lambda c: c | {"routing_cost": 10**400}, "routing_cost as a finite number"),
     "a version without end": (lambda c: c | {"features": [float("inf"), []]}, "features as a version and names"),
     "a backbone as text": (

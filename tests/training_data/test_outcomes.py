@@ -54,12 +54,32 @@ def full(n=60):
         ({"m": [4, 1, 16]}, "rising whole numbers"),
         ({"m": [1.0, 4.0, 16.0]}, "rising whole numbers"),
         ({"gold_logprob": np.full((60, 3), np.nan)}, "gold_logprob must hold no NaN"),
+        ({"score": [[0.1, 0.2], [0.1]]}, "score must be a table of numbers"),
+        ({"score": [["good"] * 3] * 60}, "score must be a table of numbers"),
+        ({"cost": None}, r"cost must be \(examples, arms\)"),
+        ({"meta": [1] * 60}, "meta must hold mappings, was: int"),
         ({"meta": [{}]}, "meta must have one entry per example"),
     ],
 )
 def test_what_breaks_a_rule_is_refused_by_name(changed, message):
     with pytest.raises(DataError, match=message):
         Outcomes(**columns(**changed))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.ones(59, bool), r"one entry per example \(60\), was: \(59,\)"),
+        ([60], "whole numbers below 60, or a mask"),
+        ([-61], "whole numbers below 60, or a mask"),
+        ([0.7], "whole numbers below 60, or a mask"),
+        ([], "at least one example"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
+        full().select(rows)
+    assert full().select([-1]).id.tolist() == ["q59"]
 
 
 def test_features_must_be_finite_and_named():

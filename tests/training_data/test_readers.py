@@ -12,6 +12,7 @@ from PIL import Image
 from encoders.errors import DataError, ImageError
 from encoders.images import open_image
 from training_data.readers import BENCHMARKS, read, read_own
+from training_data.readers.folder import Embedded
 from training_data.scores import METRICS
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -320,6 +321,10 @@ BAD_ROWS = {
     "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
     "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),
     "letter without choice": ({"metric": "letter", "answer": "C", "choices": ["x"]}, "must be the letter of a choice"),
+    "a folder for a picture": ({"image": "."}, "a picture's path must name a file, was: '.'"),
+    "a way back for a picture": ({"image": "x/.."}, "a picture's path must name a file"),
+    "a name that no disk holds": ({"image": "x" * 300}, "its picture must be a file"),
+    "one annotator": ({"metric": "vqa", "answer": "1"}, "metric 'vqa' needs 4 answers or more, one of each annotator"),
     "missing picture": ({"image": "b.jpg"}, r"mine\.jsonl, line 1: its picture must be a file, was: 'b\.jpg'"),
 }
 WAYS_OUT = ["../out.jpg", "x/../../out.jpg", "/etc/passwd", "x\\..\\..\\out.jpg", "C:\\out.jpg"]
@@ -340,6 +345,41 @@ def test_your_own_file_names_any_of_your_pictures(folder, name):
     path = write(folder / "mine.jsonl", lines(own_row(image=str(there) if name == "ABSOLUTE" else name)))
     [example] = read_own(path).examples
     assert Path(example.image).samefile(there)
+
+
+def test_your_own_file_is_not_given_a_picture_of_that_name_from_elsewhere(folder):
+    picture(folder / "old" / "1.png")
+    path = write(folder / "mine.jsonl", lines(own_row(image="1.png")))
+    with pytest.raises(DataError, match=r"its picture must be a file, was: '1\.png'"):
+        read_own(path)
+
+
+@pytest.mark.parametrize("home", ["spdocvqa_images", "spdocvqa_images/documents", "documents", ""])
+def test_pages_of_docvqa_lie_with_or_without_their_folder(folder, home):
+    FIXTURES["docvqa"](folder)
+    (folder / "documents" / "p_81.png").unlink()
+    picture(folder / home / "p_81.png")
+    [example] = read("docvqa", folder).examples
+    assert Path(example.image).is_file()
+
+
+def test_rotations_of_a_question_share_their_picture(folder):
+    FIXTURES["mmbench"](folder)
+    one, other = read("mmbench", folder).examples
+    assert one.image == other.image and hash(one.image) == hash(other.image)
+
+
+def test_a_picture_that_is_no_base64_is_a_data_error(folder):
+    with pytest.raises(DataError, match="line 7: a picture must be base64"):
+        Embedded("iVBORw0\u00e9", "line 7")()
+
+
+def test_the_last_suffix_says_what_a_file_is_in_any_case(folder):
+    picture(folder / "a.jpg")
+    row = own_row(image="a.jpg", answer="red|blue")
+    for name in ("q.csv.jsonl", "Q.JSONL", "q.ndjson"):
+        [example] = read_own(write(folder / name, lines(row))).examples
+        assert example.answers == ("red|blue",)
 
 
 def test_links_to_folders_are_followed_once_and_a_macs_leavings_passed_over(folder):
@@ -394,7 +434,8 @@ def test_a_picture_with_two_homes_is_ambiguous(folder):
     for home in ("one", "two"):
         picture(folder / home / "a.jpg")
     with pytest.raises(DataError, match="a picture must have one home in data, found 2: one, two"):
-        read_own(write(folder / "mine.jsonl", lines(own_row())))
+        write(folder / "questions.jsonl", lines({"question_id": 0, "image": "a.jpg", "text": "What is shown?"}))
+        read("llava", folder)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,13 @@ def test_a_gzip_without_its_suffix_and_a_byte_order_mark_are_fine(tmp_path):
     assert fields(tmp_path / "zip.json") == fields(tmp_path / "bom.json") == ROWS
 
 
+@pytest.mark.parametrize("text", ['{"data": [{"id": 1, "id": 2}]}', '{"results": {"1": 0, "1": 1}}'])
+def test_a_key_that_is_given_twice_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=r"a\.json, from line 1 on: a JSON object gives each key once, was twice: '"):
+        read_document(tmp_path / "a.json")
+
+
 def test_rows_may_stand_under_a_key_or_be_the_values_of_an_object(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"data": ROWS, "version": 1}))

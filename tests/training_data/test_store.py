@@ -160,8 +160,8 @@ def lost_measurement(path):
     ("damage", "message"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "whole outcomes file|must be an outcomes file"),
-        (lambda path: path.write_bytes(b"not a database at all" * 100), "not a database"),
-        (lambda path: path.write_bytes(b""), "must be an outcomes file"),
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "o.sqlite, which is neither"),
+        (lambda path: path.write_bytes(b""), "which is neither"),
         (damaged_json, "must be an outcomes file"),
         (another_format, "of format 1, was: 99"),
         (lost_measurement, "must hold 2 measurements per example"),

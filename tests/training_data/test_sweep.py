@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -176,6 +177,20 @@ def test_what_cannot_be_measured_costs_one_recorded_error(tiny, examples, tmp_pa
     reasons = dict(store.failures(path))
     assert reasons == dict(told) and reasons.keys() == {"torn", "long", "two", "blank"}
     assert "torn.png" in reasons["torn"] and "must fit in" in reasons["long"] and "was: 2" in reasons["two"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_that_raises_anything_costs_one_recorded_error(tiny, pictures, examples, tmp_path, workers):
+    pictures[0].save(tmp_path / "whole.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-60])
+    bad = [
+        Example("absent", partial(Image.open, tmp_path / "absent.png"), "what", ("1",), "t", "d"),
+        Example("torn", Image.open(tmp_path / "torn.png"), "what", ("1",), "u", "d"),
+    ]
+    path = sweep(tiny, [*examples[:3], *bad], tmp_path / "o.sqlite", workers=workers)
+    reasons = dict(store.failures(path))
+    assert reasons.keys() == {"absent", "torn"} and "FileNotFoundError" in reasons["absent"]
+    assert len(Outcomes.load(path)) == 3
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(tiny, examples, tmp_path, monkeypatch):

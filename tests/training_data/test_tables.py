@@ -37,13 +37,13 @@ def test_a_picture_is_the_group_where_none_is_given(tmp_path):
 
 
 def test_an_empty_answer_is_an_answer(tmp_path):
-    outcomes = load(tmp_path, "id,m,score,text\n1,1,0,\n1,4,1,yes\n")
+    outcomes = load(tmp_path, "id,question,m,score,text\n1,q,1,0,\n1,q,4,1,yes\n")
     assert outcomes.text.tolist() == [["", "yes"]]
 
 
 def test_replicates_are_rows_of_their_own(tmp_path):
-    rows = "".join(f"1,{r},{m},1\n" for r in (0, 1) for m in (1, 4))
-    outcomes = load(tmp_path, "id,replicate,m,score\n" + rows)
+    rows = "".join(f"1,q,{r},{m},1\n" for r in (0, 1) for m in (1, 4))
+    outcomes = load(tmp_path, "id,question,replicate,m,score\n" + rows)
     assert outcomes.id.tolist() == ["1", "1"] and outcomes.replicate.tolist() == [0, 1]
 
 
@@ -68,7 +68,15 @@ HEAD = "id,question,m,score\n"
         ("id,question,score\n1,q,1\n", "line 2.*or 'm'"),
         ("id,arm,score\n1,small,1\n1,large,1\n", "line 2.*needs a cost"),
         ("id,m,score,cost\n1,1,1,-2\n", "line 2.*cost must be positive, was: -2"),
-        ("id,m,score,cost\n1,1,1,2\n1,4,1,\n", "cost must stand in every row or in none"),
+        ("id,question,m,score,cost\n1,q,1,1,2\n1,q,4,1,\n", "cost must stand in every row or in none"),
+        ("id,question,m,score,confidence\n1,q,1,1,-2\n1,q,4,1,\n", "confidence must stand in every row or in none"),
+        ("id,prompt,m,score\n1,q,1,1\n1,q,4,1\n", "a column `question`, was: id, prompt, m, score"),
+        (HEAD + "1,q,1,0\n1,other,4,1\n", "an id has one question, id '1' had two, was: \"'other' after 'q'"),
+        ("id,question,group,m,score\n1,q,g,1,1\n1,q,h,4,1\n", "an id has one group, id '1' had two"),
+        (
+            "id,question,m,score,cost,unit\n1,q,1,1,2,dollars\n1,q,4,1,3,dollars\n2,q,1,1,2,euros\n2,q,4,1,3,euros\n",
+            "in one unit, was: dollars and euros",
+        ),
         ("id,arm,m,score\n1,a,1,1\n1,b,4,1\n2,a,2,1\n", "line 4.*an arm has one m"),
         (HEAD + '1,"q,1,1\n', "line"),
         (HEAD + "1,q,1,1\n", "two or more arms"),

@@ -4,6 +4,8 @@ One row under "data" of val_v1.0_withQT.json (or val_v1.0.json), https://rrc.cvc
 
     {"questionId": 49153, "question": "What is the 'actual' value per 1000, during the year 1975?", "docId": 14465,
      "image": "documents/pybv0228_81.png", "answers": ["0.28"], "question_types": ["figure/diagram"], ...}
+
+Pages lie in spdocvqa_images/, as archives go with or without the "documents/" of their names.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def _example(folder: Folder, row: Row) -> Example:
     name = row.text("image")
     return Example(
         id=row.name("questionId"),
-        image=folder.picture(row, name, "spdocvqa_images"),
+        image=folder.picture(row, name, "spdocvqa_images", flat=True),
         question=row.text("question"),
         answers=row.texts("answers"),
         group=name,

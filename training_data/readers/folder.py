@@ -6,8 +6,8 @@ Knows paths. Opens no picture, unpacks nothing, and lets no path lead out of the
 from __future__ import annotations
 
 import base64
-import binascii
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -74,20 +74,30 @@ class Folder:
             self._found.sort()
         return self._found
 
-    def picture(self, row: Row, name: str, *homes: str) -> Path:
+    def picture(self, row: Row, name: str, *homes: str, flat: bool = False) -> Path:
         """The path of a picture that a row names; `homes` are the folders it is published in.
 
+        Args:
+            row: for the message.
+            name: as the row gives it.
+            homes: looked into in this order, then the folder itself; a benchmark's are looked for at any depth.
+            flat: it may lie there without the folders in its name, too.
+
         Raises:
-            DataError: a name that leads out of the folder; with `pictures`, one that is missing or ambiguous.
+            DataError: a name that leads out of the folder, or names no file; with `pictures`, one that is missing or
+                ambiguous.
         """
-        places = [self._inside(row, f"{home}/{name}" if home else name) for home in (*homes, "")]
+        last = PurePosixPath(name.replace("\\", "/")).name
+        if last in ("", ".", ".."):
+            row.refuse("a picture's path must name a file", name)
+        names = (name, last) if flat else (name,)
+        places = [self._inside(row, f"{home}/{one}" if home else one) for one in names for home in (*homes, "")]
         if not self.pictures:
             return places[0]
         for place in places:
-            if place.is_file():
+            if _is_file(place):
                 return place
-        tail = PurePosixPath(os.path.normpath(name)).parts
-        found = [path for path in self._named(tail[-1]) if path.parts[-len(tail) :] == tail]
+        found = [] if self.anywhere else self._ending_in(names)
         if len(found) > 1:
             row.refuse(
                 f"a picture must have one home in {self.path.name}, found {len(found)}: {found[0].parent.name}, "
@@ -100,6 +110,14 @@ class Folder:
             rule = "its picture must be a file" if self.anywhere else f"its picture must lie in {home}"
             row.refuse(rule, name, "check the path, fetch the picture, or skip bad rows")
         return found[0]
+
+    def _ending_in(self, names: Sequence[str]) -> list[Path]:
+        """The pictures at any depth whose paths end in the first of these names that any ends in."""
+        for name in names:
+            tail = PurePosixPath(os.path.normpath(name)).parts
+            if found := [path for path in self._named(tail[-1]) if path.parts[-len(tail) :] == tail]:
+                return found
+        return []
 
     def _inside(self, row: Row, name: str) -> Path:
         if self.anywhere and "\0" not in name:
@@ -118,17 +136,24 @@ class Folder:
         return self._index.get(name, [])
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
 @dataclass(frozen=True)
 class Embedded:
     """A picture that travels inside its row as base64; decoded in memory each time it is asked for."""
 
     encoded: str
-    where: str
+    where: str = field(compare=False)  # the same picture in another row is the same picture
 
     def __call__(self) -> Image.Image:
         try:
             content = base64.b64decode(self.encoded, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii's own, or of a character that is no ASCII
             raise DataError(
                 f"{self.where}: a picture must be base64, was: {self.encoded[:20]!r}... ({error}); fetch the file again"
             ) from error

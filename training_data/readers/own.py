@@ -20,15 +20,15 @@ from pathlib import Path
 
 from training_data.example import Example
 from training_data.readers.folder import Folder
-from training_data.rows import Row, read_rows
-from training_data.scores import LETTERS, METRICS
+from training_data.rows import Row, ending, read_rows
+from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT
 
 _LETTERED = ("letter", "mmbench")
 
 
 def read(folder: Folder, path: Path, gold: bool = True) -> Iterator[Example]:
     """Examples of the file `path` in `folder`; without `gold` rows need no answer."""
-    table = path.suffix != ".parquet" and not path.name.removesuffix(".gz").endswith((".json", ".jsonl"))
+    table = ending(path) in (".csv", ".tsv", ".xlsx")
     yield from folder.tally.each(
         read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table, gold)
     )
@@ -44,6 +44,8 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
         row.refuse("the field 'metric' must name a metric", metric, f"use one of {', '.join(METRICS)}")
     if metric in _LETTERED and not set(answers) <= set(LETTERS[: len(choices or ())]):
         row.refuse(f"the answer to metric {metric!r} must be the letter of a choice", answers)
+    if metric in SOFT and asked and len(answers) < ANNOTATORS:
+        row.refuse(f"metric {metric!r} needs {ANNOTATORS} answers or more, one of each annotator", answers)
     pictures = tuple(folder.picture(row, name) for name in names)
     return Example(
         id=row.name("id") if row.has("id") else row.place.split()[-1],
