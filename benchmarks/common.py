@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -39,9 +40,18 @@ def interleaved_seconds(actions: dict[str, Callable[[], object]], repeats: int) 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def _plain(value: object) -> object:
+    """Numbers that JSON has not, as null."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def report(name: str, result: dict[str, object]) -> None:
     """Save the result under `results/` and print it as the last line."""
-    line = {"benchmark": name, **machine(), **result}
+    line = _plain({"benchmark": name, **machine(), **result})
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(line, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(json.dumps(line))

@@ -44,6 +44,8 @@ def figures(found: Evaluation) -> dict[str, Any]:
             round(getattr(found.gap_recovered_over_identity, end), 4) for end in ("value", "low", "high")
         ],
         "saved_99": round(saving.against_full.value, 4),
+        "beyond_hull": saving.beyond_hull,
+        "tokens_99": None if saving.tokens is None else round(saving.tokens, 1),
         "saved_99_hull": [round(getattr(saving.against_hull, end), 4) for end in ("value", "low", "high")],
         "kept_99": round(saving.kept.value, 4),
         "skill": round(found.brier_skill.value, 4),

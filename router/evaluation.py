@@ -34,6 +34,7 @@ def evaluate(
     *,
     arms: Sequence[str],
     full: int,
+    m: np.ndarray | None = None,
     known: Known | None = None,
     trained: np.ndarray | None = None,
     prices: np.ndarray | None = None,
@@ -58,6 +59,7 @@ def evaluate(
         calibration: rows of other pictures, unseen by the fit too.
         arms: k names.
         full: number of the best constant arm on training data.
+        m: (k,) visual tokens asked for; None where arms are no budgets.
         known: what training rows say of each data set; None for the calibration rows.
         trained: names of all pictures that were trained or calibrated on; None for the calibration rows'.
         prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
@@ -115,7 +117,7 @@ def evaluate(
         gap_recovered_over_identity=found["over identity"],
         gap_recovered_full_charge=against(seen.router, seen.fixed, costly),
         gap_recovered_crossfit=fair_gap,
-        savings={share: _saving(share, bench, means, seen, asked, found) for share in SHARES},
+        savings={share: _saving(share, bench, means, seen, asked, found, m) for share in SHARES},
         at_share={share: _beside(share * full_cost, seen) for share in OF_COST},
         score_at_cost={cost: float(seen.router.at(cost)) for cost in at},
         brier=float(means.brier[0]),
@@ -187,7 +189,13 @@ def _intervals(bench: Bench, drawn: Resamples) -> dict[str, Estimate]:
 
 
 def _saving(
-    share: float, bench: Bench, means: Means, seen: Seen, prices: np.ndarray, found: dict[str, Estimate]
+    share: float,
+    bench: Bench,
+    means: Means,
+    seen: Seen,
+    prices: np.ndarray,
+    found: dict[str, Estimate],
+    m: np.ndarray | None,
 ) -> Saving:
     place = bench.keeping[share]
     cost, score = means.policy(place, bench.full)
@@ -199,6 +207,7 @@ def _saving(
         against_full=found[f"against full {share}"],
         against_hull=found[f"against hull {share}"],
         beyond_hull=math.isinf(reach(seen.fixed, score)),
+        tokens=None if m is None else float(m[bench.taken(share)].mean()),
     )
 
 

@@ -31,6 +31,7 @@ class Saving:
         against_full: 1 - cost / full's cost.
         against_hull: 1 - cost / the least cost at which a mixture of fixed arms has this score.
         beyond_hull: no mixture has this score; the saving is against the hull's dearest end.
+        tokens: mean visual tokens asked for on test rows; None where arms are no budgets.
     """
 
     price: float | None
@@ -40,6 +41,7 @@ class Saving:
     against_full: Estimate
     against_hull: Estimate
     beyond_hull: bool
+    tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Evaluation:
         prices: how many points R might have had; `dropped`: how many of them fall outside its two constant ends, dearer
             than full or cheaper than the cheapest arm.
         curve: R. hull: F. oracle: O, never-solved rows charged their cheapest arm. oracle_full_charge: charged the
-            dearest. identity: R of one arm per data set, chosen on calibration rows. oracle_crossfit: arms chosen by
+            dearest. identity: R of one arm per data set, chosen on the rows fitted on. oracle_crossfit: arms chosen by
             the other replicates, or None.
         gap: areas and costs behind `gap_recovered`.
         gap_recovered: G, over log2 of cost from the cheapest arm to c99. gap_recovered_linear: over cost itself.
@@ -97,8 +99,8 @@ class Evaluation:
             constant arm by its best mixture; the second on the rows that have every replicate. NaN where undefined.
         savings: by share of full's score that is to be kept.
         at_share: by share of full's cost. score_at_cost: R by cost.
-        brier: mean squared error of predicted scores over rows and arms; brier_identity: of the calibration mean of
-            the row's data set. brier_skill: 1 - brier / brier_identity.
+        brier: mean squared error of predicted scores over rows and arms; brier_identity: of the row's data
+            set's mean where it was fitted. brier_skill: 1 - brier / brier_identity.
         gain_slope: of realised on predicted gains between arms that are neighbours in mean cost, all rows and pairs
             pooled, one intercept per pair; 1 where gains are as large as predicted.
         adherence: by arm, what questions cost on average, routing left out, over what they may where a mean budget is
@@ -230,11 +232,13 @@ def _gaps(found: Evaluation) -> list[str]:
 
 def _savings(found: Evaluation) -> list[str]:
     names = "share of full's score", "of full's cost saved", "of the hull's cost saved"
-    lines = [f"{'to keep':<9}{'score':<9}{''.join(f'{name:<26}' for name in names)}".rstrip()]
+    tokens = "tokens" * any(saving.tokens is not None for saving in found.savings.values())
+    lines = [f"{'to keep':<9}{'score':<9}{''.join(f'{name:<25}' for name in names)}{tokens}".rstrip()]
     for share, saving in found.savings.items():
-        figures = (f"{_figure(value, 'z.3f'):<26}" for value in (saving.kept, saving.against_full, saving.against_hull))
+        figures = (f"{_figure(value, 'z.3f'):<25}" for value in (saving.kept, saving.against_full, saving.against_hull))
         notes = ["full for all"] * (saving.price is None) + ["score beyond the hull"] * saving.beyond_hull
-        line = f"{_percent(share) + ' %':<9}{saving.score:<9.4f}{''.join(figures)}{'; '.join(notes)}"
+        asked = "" if saving.tokens is None else f"{saving.tokens:<8.4g}"
+        line = f"{_percent(share) + ' %':<9}{saving.score:<9.4f}{''.join(figures)}{asked}{'; '.join(notes)}"
         lines.append(line.rstrip())
     lines += ["", f"{'at, of full':<14}{'cost':<12}{'router score':<14}{'hull score':<14}oracle score"]
     for share, beside in found.at_share.items():
@@ -295,7 +299,7 @@ def _saving(saving: Saving) -> dict[str, Any]:
     told: dict[str, Any] = {"price": saving.price, "score": _number(saving.score), "cost": _number(saving.cost)}
     for name in ("kept", "against_full", "against_hull"):
         told |= _told(name, getattr(saving, name))
-    return told | {"beyond_hull": saving.beyond_hull}
+    return told | {"beyond_hull": saving.beyond_hull, "mean_visual_tokens": saving.tokens}
 
 
 def _number(value: float) -> float | None:

@@ -139,6 +139,7 @@ class Router:
             self.calibration.routed(),
             arms=self.arms,
             full=self.calibration.full,
+            m=self.m,
             known=self.calibration.known(),
             trained=self.calibration.trained_names,
             prices=self.calibration.prices,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from encoders.cost import LatencyProfile
     from router.routing import Router
 
+_ASKED = ("check_pictures", "visual_tokens", "prefix_ids", "suffix_ids", "decoding", "counted_cost", "profile")
+
 
 class Spending:
     """n questions about n encoded pictures, before an arm is chosen; what it holds of the pictures is a few numbers.
@@ -42,6 +44,11 @@ class Spending:
             raise BackboneError(
                 f"this router was fitted on {name} ({fingerprint[:8]}), was: {backbone.name} "
                 f"({backbone.fingerprint[:8]}); sweep and fit for it, or leave the router out"
+            )
+        if missing := [name for name in _ASKED if not hasattr(backbone, name)]:
+            raise BackboneError(
+                f"to decide, a backbone is asked for {', '.join(_ASKED)}, missing: {', '.join(missing)} of "
+                f"{type(backbone).__name__}; derive yours from encoders.llava.NestedLlava, or use `choose`"
             )
         backbone.check_pictures(encoded)
         for question in questions:

@@ -158,6 +158,7 @@ def _scored(one: Competitor, own: Router, resamples: int, seed: int) -> Evaluati
         one.calibration,
         arms=own.arms,
         full=own.calibration.full,
+        m=own.m,
         known=one.known,
         trained=own.calibration.trained_names,
         prices=one.prices,

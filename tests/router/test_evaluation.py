@@ -364,16 +364,25 @@ def test_the_oracle_charged_for_the_unsolved_is_joined_to_the_cheapest_arm():
 
 
 def test_json_has_the_agreed_keys_and_no_nan():
-    told = json.loads(json.dumps(hand(at=[2, 2.5, 0.5]).to_json(), allow_nan=False))
+    told = json.loads(json.dumps(hand(at=[2, 2.5, 0.5, 0.00005]).to_json(), allow_nan=False))
     assert told["curve"][0] == pytest.approx([1, 1 / 3]) and told["hull"][-1] == pytest.approx([4, 2 / 3])
     assert told["oracle"][-1] == pytest.approx([2, 2 / 3]) and len(told["oracle_full_charge"]) == 2
-    assert told["score_at_cost"] == {"2": pytest.approx(1 / 3), "2.5": pytest.approx(1 / 2), "0.5": None}
+    assert told["score_at_cost"] == {
+        "2": pytest.approx(1 / 3),
+        "2.5": pytest.approx(1 / 2),
+        "0.5": None,
+        "0.00005": None,
+    }
     rows = world(60)
     found = judged(rows, rows).gap_recovered
     assert judged(rows, rows).to_json()["gap_recovered_interval"] == [found.low, found.high] and found.low < found.high
     assert isinstance(told["gap_recovered_linear"], float) and told["oracle_crossfit"] is None
     assert told["savings"]["99"]["against_full"] == pytest.approx(1 / 4)
     assert set(told["score_at_share_of_full_cost"]) == {"10", "25", "50"}
+    assert told["savings"]["99"]["mean_visual_tokens"] is None
+    spent = hand(m=np.array([4, 16])).savings[0.99]
+    assert spent.tokens == pytest.approx((4 + 16 + 16) / 3)
+    assert any(line.endswith(" 12") for line in str(hand(m=np.array([4, 16]))).splitlines())
     assert told["choice_count"] == {"a0": 1, "a1": 2} and told["rows"] == told["pictures"] == 3
 
 
