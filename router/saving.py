@@ -84,10 +84,7 @@ def save(router: Router, folder: Path) -> Path:
     Raises:
         DataError: something stands there already that is no router.
     """
-    # config.json alone marks no router: model folders have one too
-    known = (folder / _READOUT).is_file() or any(_waiting(folder, _READOUT))
-    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
+    check_place(folder)
     columns, calibration = router.columns, router.calibration
     files = {
         _READOUT: arrays_as_bytes(_plain(router.readout.arrays())),
@@ -114,6 +111,18 @@ def save(router: Router, folder: Path) -> Path:
     written = (json.dumps(config, indent=1) + "\n").encode()
     _put(folder, files, written)  # what cannot be told is known before anything is written
     return folder
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that no router may be saved in.
+
+    Raises:
+        DataError: something stands there already that is no router.
+    """
+    # config.json alone marks no router: model folders have one too
+    known = (folder / _READOUT).is_file() or any(_waiting(folder, _READOUT))
+    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
 
 
 def _put(folder: Path, files: Mapping[str, bytes], config: bytes) -> None:

@@ -36,8 +36,10 @@ def fit(
 ) -> None:
     """Fit a router on measured OUTCOMES."""
     from router.routing import Router
+    from router.saving import check_place
     from training_data.outcomes import Outcomes
 
+    check_place(out)  # before minutes of fitting, not after
     if head not in ("gain", "ordinal"):
         raise DataError(f"a head is gain or ordinal, was: {head!r}")
     measured = Outcomes.load(outcomes)
@@ -87,6 +89,10 @@ def study(
     from router.study import study as run
     from training_data.outcomes import Outcomes
 
+    if out is not None:
+        from training_data.figures import new_figure
+
+        new_figure()  # without matplotlib, this fails before the refits and not after
     chosen = [part.strip() for part in parts.split(",") if part.strip()] or PARTS
     own = Outcomes.load(train)
     own, unseen = own.split((0.7, 0.3), seed=_HELD) if test is None else (own, Outcomes.load(test))

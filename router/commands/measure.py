@@ -208,6 +208,6 @@ def analyse(
 
     analysis = run(Outcomes.load(outcomes, partial))
     pictures = None if data is None else pictures_of(open_data(data, benchmark, split, skip_bad)[0])
-    page = write(analysis, out, pictures)
     typer.echo(str(analysis.diagnosis))
+    page = write(analysis, out, pictures)
     typer.echo(f"report: {page}", err=True)

@@ -326,3 +326,14 @@ def test_what_goes_wrong_is_one_line(words, message, tables, saved, model, own, 
     assert failed.exit_code == 2
     assert failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1 and message in failed.stderr
     assert "Traceback" not in failed.output and not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_told_before_the_fit(tables, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(Router, "fit", lambda *_, **__: pytest.fail("fitted first"))
+    done = run("fit", tables / "train.csv", "--out", tmp_path / "full")
+    assert done.exit_code == 2 and "holds something else" in done.output
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run("study", tables / "train.csv", "--out", tmp_path / "report")
+    assert done.exit_code == 2 and "need matplotlib, was: not installed" in done.output
