@@ -63,16 +63,16 @@ def opened_batches(
 def _distinct(examples: Sequence[Example]) -> tuple[list[tuple[Source, ...]], list[int]]:
     """The different pictures of a batch, and which one each example shows."""
     sources: dict[Any, tuple[Source, ...]] = {}
-    keys = [tuple(_identity(source) for source in example.images) for example in examples]
+    keys = [shown(example) for example in examples]
     for key, example in zip(keys, examples, strict=True):
         sources.setdefault(key, example.images)
     row_of = {key: row for row, key in enumerate(sources)}
     return list(sources.values()), [row_of[key] for key in keys]
 
 
-def _identity(source: Source) -> object:
-    """What tells a picture from another: itself, or where it cannot be hashed, its place in memory."""
-    return source if isinstance(source, Hashable) else id(source)
+def shown(example: Example) -> tuple[object, ...]:
+    """What tells an example's pictures from others: themselves, or what cannot be hashed by its place in memory."""
+    return tuple(source if isinstance(source, Hashable) else id(source) for source in example.images)
 
 
 def _sendable(source: Source) -> Source:

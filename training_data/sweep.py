@@ -23,7 +23,7 @@ from encoders.llava import NestedLlava
 from training_data import store
 from training_data.example import Example
 from training_data.measurement import Measurement, encode
-from training_data.opening import Numbered, opened_batches
+from training_data.opening import Numbered, opened_batches, shown
 from training_data.replicates import reordered
 from training_data.store import Store
 from training_data.tables import is_table
@@ -145,15 +145,26 @@ def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
 
 
 def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: int) -> Iterator[list[Numbered]]:
-    """Blocks of consecutive examples without those that are done; in replicates, with choices in another order.
+    """Blocks of neighbouring examples without those that are done; in replicates, with choices in another order.
 
     Blocks are cut before the done ones are dropped: batches do not depend on where a run was killed, and neither do the
     last digits of what is computed in them.
     """
-    numbered = enumerate(examples)
+    numbered = _neighbours(examples)
     while block := list(islice(numbered, size)):
         if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
             yield left
+
+
+def _neighbours(examples: Iterable[Example]) -> Iterator[Numbered]:
+    """Examples with their numbers; of a sequence, those about one picture side by side, for they share its pass."""
+    if not isinstance(examples, Sequence):
+        yield from enumerate(examples)
+        return
+    first: dict[object, int] = {}
+    place = [first.setdefault(shown(example), number) for number, example in enumerate(examples)]
+    for number in sorted(range(len(examples)), key=lambda number: (place[number], number)):
+        yield number, examples[number]
 
 
 def refresh_features(

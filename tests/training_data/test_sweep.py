@@ -157,6 +157,14 @@ def test_nothing_is_taken_for_a_default(tiny, examples, tmp_path, name):
     assert not (tmp_path / "o.sqlite").exists()
 
 
+def test_questions_about_one_picture_are_measured_side_by_side_wherever_they_stand(pictures):
+    asked = [Example(f"q{k}", pictures[k % 3], "what", ("1",), f"p{k % 3}", "d") for k in range(9)]
+    batches = list(sweeping._batches(asked, {4}, 3, 0))
+    assert [[number for number, _ in batch] for batch in batches] == [[0, 3, 6], [1, 7], [2, 5, 8]]
+    drawn = (example for example in asked)  # what can be gone through once is taken as it comes
+    assert [number for batch in sweeping._batches(drawn, set(), 4, 0) for number, _ in batch] == list(range(9))
+
+
 def test_a_sweep_writes_no_table(tiny, examples, tmp_path):
     with pytest.raises(DataError, match="a sweep writes SQLite"):
         sweep(tiny, examples, tmp_path / "o.csv")
