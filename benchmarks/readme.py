@@ -18,7 +18,7 @@ from encoders.loading import load, packaged
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-_ROUTING = ("router_study", "router_probe", "routing_overhead", "certificates")
+_ROUTING = ("router_study", "routing_overhead", "certificates")
 _ROWS = {
     "best constant": "constant",
     "hull of fixed arms": "hull",
@@ -114,14 +114,9 @@ def diagnosis() -> str:
 def router() -> str:
     """What routing earns and costs, from the study of the shipped router and the overhead benchmark."""
     folder = ROOT / "benchmarks" / "results"
-    study, probe, overhead, promises = (
-        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING
-    )
-    for name, test in study["tests"].items():
-        test["competitors"] |= probe["tests"][name]["competitors"]
+    measured = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _ROUTING}
+    study, overhead, promises = measured.values()
     tests = list(study["tests"].values())
-    measured = {"router_study": study, "router_study --parts probe": probe, "routing_overhead": overhead}
-    measured["certificates"] = promises
     lines = [
         f"`{study['backbone']}` on pictures that neither model nor router has seen (fitted on "
         f"{study['trained_rows']:,} questions of style a, one in five only to fix prices; {tests[0]['pictures']:,} "

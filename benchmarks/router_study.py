@@ -1,12 +1,10 @@
 """What routing earns on pictures the router never saw: every competitor of the README's table, over several seeds.
 
-    matryoshka-router sweep --data scenes:a:calibrate:80000 --out train.sqlite
+    matryoshka-router sweep --data scenes:a:calibrate:40000 --out train.sqlite
     matryoshka-router sweep --data scenes:a:test:3000 --out a.sqlite
     matryoshka-router sweep --data scenes:b:test:3000 --out b.sqlite
     matryoshka-router sweep --data scenes:a:test:1500 --replicates 3 --out r.sqlite
     python benchmarks/router_study.py --train train.sqlite --test a=a.sqlite --test b=b.sqlite --replicated r.sqlite
-    python benchmarks/router_study.py --train train.sqlite --test a=a.sqlite --test b=b.sqlite --seeds 1 --parts probe \
-        --name router_probe
 
 The backbone was trained on the scenes' "train" split, so a router is fitted on "calibrate": pictures the backbone has
 not seen either. "test" shows handwritten digits that neither has seen. Nothing was chosen on the test files.
@@ -76,8 +74,6 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--replicated", help="a sweep of test pictures with --replicates, for the oracle without luck")
     parser.add_argument("--quick", action="store_true", help="leave out ablations and the learning curve")
-    parser.add_argument("--parts", help="of the study, parted by commas; instead of the usual ones")
-    parser.add_argument("--name", default="router_study", help="of the result's file")
     options = parser.parse_args()
     train = Outcomes.load(options.train)
     tests = {name: Outcomes.load(path) for name, path in (text.split("=", 1) for text in options.test)}
@@ -94,7 +90,6 @@ def main() -> None:
         "tests": {},
     }
     parts = _PARTS if options.quick else (*_PARTS, *_MORE)
-    parts = tuple(options.parts.split(",")) if options.parts else parts
     whole = studies(train, tests, router=routers[0], parts=parts, resamples=options.resamples)
     for name, found in whole.items():
         test = tests[name]
@@ -125,7 +120,7 @@ def main() -> None:
         show(name, result["tests"][name])
     if options.replicated:
         result["replicated"] = replicated(routers[0], Outcomes.load(options.replicated))
-    report(options.name, result)
+    report("router_study", result)
 
 
 def show(name: str, found: dict[str, Any]) -> None:

@@ -145,10 +145,19 @@ def _check(
         raise DataError(f"arms need different names, was: {', '.join(arms)}; rename one")
     if not 0 <= full < len(arms):
         raise DataError(f"full must be the number of one of {len(arms)} arms, counted from 0, was: {full}")
-    if not (math.isfinite(routing_cost) and routing_cost >= 0):
-        raise DataError(f"routing_cost must be a finite number, at least 0, was: {routing_cost!r}; 0 charges nothing")
+    check_routing_cost(routing_cost)
     if wrong := [cost for cost in at if not (math.isfinite(cost) and cost > 0)]:
         raise DataError(f"costs to read the curve at must be positive numbers, was: {wrong[0]!r}; leave it out")
+
+
+def check_routing_cost(cost: float) -> None:
+    """What one decision may be said to cost.
+
+    Raises:
+        DataError: not a finite number, or below 0.
+    """
+    if not (math.isfinite(cost) and cost >= 0):
+        raise DataError(f"routing_cost must be a finite number, at least 0, was: {cost!r}; 0 charges nothing")
 
 
 def _parted(

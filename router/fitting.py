@@ -17,7 +17,7 @@ from router.allocate import tie_keys
 from router.bench import Bench, Known, keeping
 from router.calibration import FEWEST, Calibration
 from router.columns import GROUPS, TEXT, Columns, group_of
-from router.evaluation import OPERATING
+from router.evaluation import OPERATING, check_routing_cost
 from router.predictor import ComplexityPredictor, Head, folds_of
 from router.routed import Routed, price_grid
 from router.routing import Router
@@ -71,8 +71,8 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
         raise DataError(f"head must be 'gain' or 'ordinal', was: {head!r}")
     if seed < 0:
         raise DataError(f"a seed must be a whole number from 0 on, was: {seed}")
-    if routing_cost is not None and not (math.isfinite(routing_cost) and routing_cost >= 0):
-        raise DataError(f"routing_cost must be a finite number, at least 0, was: {routing_cost}; 0 charges nothing")
+    if routing_cost is not None:
+        check_routing_cost(routing_cost)
     ready = prepared(rows, groups, seed)
     own, held, columns = ready.own, ready.held, ready.columns
     predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=seed)
