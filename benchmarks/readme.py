@@ -120,8 +120,9 @@ def router() -> str:
     lines = [
         f"`{study['backbone']}` on pictures that neither model nor router has seen (fitted on "
         f"{study['trained_rows']:,} questions of style a, one in five only to fix prices; {tests[0]['pictures']:,} "
-        "test pictures each; style b is drawn by other code). G is the share of the area between the hull of fixed "
-        "arms and the oracle, over log2 of total FLOPs, routing included; hindsight, luck and all, is 1. The oracle "
+        "test pictures each; style b has shapes, print, palette and layout of its own). G is the share of the area "
+        "between the hull of fixed arms and the oracle, over log2 of total FLOPs, routing included; hindsight, luck "
+        "and all, is 1. The oracle "
         f"without luck is of {study['replicated']['rows']:,} pictures in {study['replicated']['replicates']} "
         "replicates, a ratio of two ratios, and has no interval.",
         "",

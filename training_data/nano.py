@@ -254,6 +254,9 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Option(help="where corpus, checkpoints and metrics live")]
 Start = Annotated[Path | None, typer.Option(help="a model folder whose weights to go on from")]
 Steps = Annotated[int | None, typer.Option(help="optimiser steps; the recipe's own by default")]
+Rates = Annotated[
+    float, typer.Option(min=0.0, help="share of the recipe's learning rates; a trained model goes on at less")
+]
 Precise = Annotated[Precision, typer.Option(help="no is fp32: five times as fast where bf16 is only emulated")]
 
 
@@ -266,8 +269,14 @@ def _start_from(backbone: NestedLlava, folder: Path) -> None:
     backbone.language.load_state_dict(earlier.language.state_dict())
 
 
-def _asked(recipe: Recipe, steps: int | None, precision: str) -> Recipe:
-    return replace(recipe, steps=recipe.steps if steps is None else steps, precision=precision)
+def _asked(recipe: Recipe, steps: int | None, rates: float, precision: str) -> Recipe:
+    return replace(
+        recipe,
+        steps=recipe.steps if steps is None else steps,
+        learning_rate=recipe.learning_rate * rates,
+        matrix_rate=recipe.matrix_rate * rates,
+        precision=precision,
+    )
 
 
 @app.command()
@@ -279,25 +288,44 @@ def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS, first: int 
 
 @app.command()
 def vision(
-    folder: Folder, steps: Steps = None, batch: int = 80, start: Start = None, precision: Precise = "bf16"
+    folder: Folder,
+    steps: Steps = None,
+    batch: int = 80,
+    start: Start = None,
+    rates: Rates = 1.0,
+    precision: Precise = "bf16",
 ) -> None:
     """Teach the vision tower; --start with --steps 0 takes that model's tower as it is."""
-    train_vision(folder, _asked(VISION, steps, precision), batch, start)
+    train_vision(folder, _asked(VISION, steps, rates, precision), batch, start)
 
 
 @app.command()
-def mqt(folder: Folder, steps: Steps = None, batch: int = 64, start: Start = None, precision: Precise = "bf16") -> None:
+def mqt(
+    folder: Folder,
+    steps: Steps = None,
+    batch: int = 64,
+    start: Start = None,
+    rates: Rates = 1.0,
+    precision: Precise = "bf16",
+) -> None:
     """Train nano-mqt's connector and language model."""
     torch.manual_seed(0)
     backbone = nano_mqt(make_tokenizer(folder))
     load_tower(backbone, folder)
     if start is not None:
         _start_from(backbone, start)
-    train_language(backbone, folder, _asked(MQT, steps, precision), batch)
+    train_language(backbone, folder, _asked(MQT, steps, rates, precision), batch)
 
 
 @app.command()
-def m3(folder: Folder, steps: Steps = None, batch: int = 32, start: Start = None, precision: Precise = "bf16") -> None:
+def m3(
+    folder: Folder,
+    steps: Steps = None,
+    batch: int = 32,
+    start: Start = None,
+    rates: Rates = 1.0,
+    precision: Precise = "bf16",
+) -> None:
     """Train nano-m3, starting from nano-mqt's language model as M3 starts from LLaVA's."""
     torch.manual_seed(0)
     backbone = nano_m3(make_tokenizer(folder))
@@ -306,7 +334,7 @@ def m3(folder: Folder, steps: Steps = None, batch: int = 32, start: Start = None
         _start_from(backbone, start)
     else:
         backbone.language.load_state_dict(trained("nano-mqt", folder).language.state_dict())
-    train_language(backbone, folder, _asked(M3, steps, precision), batch)
+    train_language(backbone, folder, _asked(M3, steps, rates, precision), batch)
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def test_a_damaged_router_is_one_line(how, command, saved, tables, model, questi
     [
         (("fit", "nowhere.csv", "--out", "OUT"), "nowhere.csv"),
         (("fit", "nowhere.sqlite", "--out", "OUT"), "nowhere.sqlite"),
-        (("fit", "TRAIN", "--out", "OUT", "--head", "best"), "a head is gain or ordinal, was: 'best'"),
+        (("fit", "TRAIN", "--out", "OUT", "--head", "best"), "head must be 'gain' or 'ordinal', was: 'best'"),
         (("fit", "TRAIN", "--out", "TABLES"), "a folder of its own"),
         (("fit", "FEW", "--out", "OUT"), "needs 100 pictures or more, was: 20"),
         (("evaluate", "nowhere", "TEST"), "a router is a folder with a config.json, was: 'nowhere'"),

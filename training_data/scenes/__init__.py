@@ -1,7 +1,8 @@
 """The procedural world: seeded, infinite picture-question pairs whose every fact is known.
 
 `scene(index)` composes facts, `render` draws them, `examples` yields ready questions. Two styles, a and b, share the
-facts and no drawing code. It is a world to learn and to be measured on, not a picture of the real one.
+facts and, backgrounds and handwriting apart, no drawing code. It is a world to learn and to be measured on, not a
+picture of the real one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from training_data.scenes import grounds, hands
 from training_data.scenes.compose import MIX, compose
 from training_data.scenes.crowds import crowd
 from training_data.scenes.draft import STYLES
-from training_data.scenes.facts import COLOURS, SIDE, STYLE_NAMES, Question, Scene, StyleName
+from training_data.scenes.facts import COLOURS, SIDE, STYLE_NAMES, Question, Scene, Split, StyleName
 from training_data.scenes.questions import questions
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 FAMILIES = tuple(MIX)
-Split = Literal["train", "calibrate", "test"]
 _SPLITS: dict[str, int] = {"train": 0, "calibrate": 1, "test": 2}
 _HERE = Path(__file__).resolve().parent
 
@@ -51,10 +50,10 @@ def _words() -> tuple[str, ...]:
 
 
 def scene(index: int, style: StyleName = "a", split: Split = "train", seed: int = 0) -> Scene:
-    """Facts of picture `index`; splits share no random stream, and only "test" shows held-out handwritten digits."""
+    """Facts of picture `index`; splits share no random stream and no handwritten digit."""
     stream = [seed, _SPLITS[split], STYLE_NAMES.index(style), index]
     name = f"{style}-{split}-{seed}-{index}"
-    return compose(np.random.default_rng(stream), name, style, _words(), held_out=split == "test")
+    return compose(np.random.default_rng(stream), name, style, _words(), split)
 
 
 def crowded(index: int, style: StyleName = "a") -> Scene:
@@ -127,6 +126,8 @@ def _example(facts: Scene, question: Question, number: int) -> Example:
         meta={
             "answerable": question.answerable,
             "need_px": question.need_px,
+            "contrast": question.contrast,
+            "blur": question.blur,
             "answer_length": len(question.answer),
             "pattern": facts.ground.pattern,
             "clutter": facts.ground.clutter,

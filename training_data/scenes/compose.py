@@ -13,7 +13,19 @@ from dataclasses import replace
 import numpy as np
 
 from training_data.scenes.draft import STYLES, Draft, log_uniform, make_ground, number
-from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Hand, Print, Scene, StyleName, Thing, place_of
+from training_data.scenes.facts import (
+    COLOURS,
+    PATTERNS,
+    SHAPES,
+    SIDE,
+    Hand,
+    Print,
+    Scene,
+    Split,
+    StyleName,
+    Thing,
+    place_of,
+)
 
 # The share of each family: about a third each of families that a trial found flat, gentle and steep in m.
 MIX: dict[str, float] = {
@@ -210,7 +222,7 @@ def _add_bars(draft: Draft) -> None:
         draft.ground = replace(draft.ground, bars=int(draft.rng.integers(3, int(spare) + 1)), bars_across=across)
 
 
-def compose(rng: np.random.Generator, name: str, style: StyleName, words: tuple[str, ...], held_out: bool) -> Scene:
+def compose(rng: np.random.Generator, name: str, style: StyleName, words: tuple[str, ...], split: Split) -> Scene:
     """One scene called `name`; every choice comes from `rng`."""
     family = str(rng.choice(list(MIX), p=np.array(list(MIX.values())) / sum(MIX.values())))
     # Balanced answers: the pattern is drawn uniformly for its own family, by the usual weights elsewhere.
@@ -220,7 +232,7 @@ def compose(rng: np.random.Generator, name: str, style: StyleName, words: tuple[
         ground = make_ground(rng, STYLES[style], pattern)
         if family == "ground" and ground.pattern == "photo":
             continue
-        draft = Draft(rng, style, held_out, words, ground, lost=lost)
+        draft = Draft(rng, style, split, words, ground, lost=lost)
         _build(draft, family)
         must = {"count": len(draft.things), "ground": 0, "pattern": 0, "number": 0, "word": 0, "sign": 0, "hand": 0}
         wanted_prints = {"number": 1, "word": 1, "sign": 2}.get(family, 0)

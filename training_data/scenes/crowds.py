@@ -16,7 +16,7 @@ from training_data.scenes.facts import SHAPES, SIDE, Hand, Print, Scene, StyleNa
 
 def crowd(rng: np.random.Generator, name: str, style: StyleName, words: tuple[str, ...]) -> Scene:
     """A picture as full as it gets, for teaching a tower what patches hold: no question is asked about it."""
-    draft = Draft(rng, style, False, words, make_ground(rng, STYLES[style], None))
+    draft = Draft(rng, style, "train", words, make_ground(rng, STYLES[style], None))
     taken: list[tuple[float, float, float, float]] = []
     placed: dict[type, list[Any]] = {Thing: [], Print: [], Hand: []}
     misses = 0

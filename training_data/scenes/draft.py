@@ -12,7 +12,19 @@ import numpy as np
 
 from training_data.scenes import hands as handwriting
 from training_data.scenes import style_a, style_b
-from training_data.scenes.facts import COLOURS, PATTERNS, SIDE, Ground, Hand, Print, StyleName, Thing, Tone
+from training_data.scenes.facts import (
+    COLOURS,
+    PATTERNS,
+    SIDE,
+    Ground,
+    Hand,
+    Print,
+    Split,
+    StyleName,
+    Thing,
+    Tone,
+    luminance,
+)
 
 STYLES: dict[StyleName, ModuleType] = {"a": style_a, "b": style_b}
 
@@ -23,7 +35,7 @@ class Draft:
 
     rng: np.random.Generator
     style: StyleName
-    held_out: bool
+    split: Split
     words: tuple[str, ...]
     ground: Ground
     things: list[Thing] = field(default_factory=list)
@@ -72,7 +84,7 @@ class Draft:
         return True
 
     def add_hand(self, value: int, size: float, blur: float = 0.0) -> None:
-        row = handwriting.pick(self.rng, value, self.held_out)
+        row = handwriting.pick(self.rng, value, self.split)
         ink = self.ink_for(self.ground.tone)
         self.hands.append(Hand(row, value, 0, 0, round(size, 1), ink, round(blur, 2)))
 
@@ -84,11 +96,6 @@ class Draft:
             + printed
             + [(hand.size, hand.size) for hand in self.hands]
         )
-
-
-def luminance(tone: Tone) -> float:
-    """Rec. 601 luma, 0 to 255."""
-    return 0.299 * tone[0] + 0.587 * tone[1] + 0.114 * tone[2]
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -21,6 +21,7 @@ PLACES = (
 Tone = tuple[int, int, int]
 StyleName = Literal["a", "b"]
 STYLE_NAMES: tuple[StyleName, ...] = ("a", "b")
+Split = Literal["train", "calibrate", "test"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's facts. `lost` names the element (see `compose`) that no eye can read, or is empty."""
+    """One picture's facts. `lost` says that what its family asks for cannot be read by any eye (see `compose`)."""
 
     id: str
     style: StyleName
@@ -105,6 +106,11 @@ class Scene:
     arrangement: str = "free"
 
 
+def luminance(tone: Tone) -> float:
+    """Rec. 601 luma, 0 to 255."""
+    return 0.299 * tone[0] + 0.587 * tone[1] + 0.114 * tone[2]
+
+
 def place_of(thing: Thing) -> str | None:
     """The ninth of the canvas a thing sits in; None within four pixels of a border between two."""
     third = SIDE / 3
@@ -116,10 +122,16 @@ def place_of(thing: Thing) -> str | None:
 
 @dataclass(frozen=True)
 class Question:
-    """One question about a scene; `answerable` is false where no m can help, though the gold answer is known."""
+    """One question about a scene; `answerable` is false where no m can help, though the gold answer is known.
+
+    Of what must be seen to answer it: `need_px` is the size in pixels of the smallest, `contrast` the least difference
+    in luma (0 to 255) from what it stands on, `blur` the largest radius in pixels.
+    """
 
     family: str
     text: str
     answer: str
     answerable: bool
     need_px: float
+    contrast: float
+    blur: float

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from training_data.scenes.facts import SIDE, Question, Scene, Thing, place_of
+from training_data.scenes.facts import SIDE, Hand, Print, Question, Scene, Thing, luminance, place_of
 
 _WORDINGS: dict[str, tuple[str, ...]] = {
     "ground": ("what colour is the background", "what is the background colour", "which colour is the background"),
@@ -34,6 +35,16 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
     "word": ("what word is written", "what word is printed", "what does it say", "read the word"),
     "sign": ("what number is on the {0} sign", "what number is written on the {0} sign"),
 }
+
+
+class _Found(NamedTuple):
+    """What can be asked: the words, the answer, and what must be seen for it; nothing where the background is asked."""
+
+    family: str
+    wording: str
+    about: str
+    answer: str
+    seen: tuple[Thing | Print | Hand, ...] = ()
 
 
 def _plural(shape: str) -> str:
@@ -69,48 +80,47 @@ def _neighbours(scene: Scene) -> Iterator[tuple[str, Thing, Thing]]:
         yield before, second, first
 
 
-def _about_things(scene: Scene) -> Iterator[tuple[str, str, str, str, float]]:
-    """(family, wording, about, answer, need) over the shapes; need is the pixel size that must be resolved."""
+def _about_things(scene: Scene) -> Iterator[_Found]:
     things = scene.things
     shapes, colours = Counter(t.shape for t in things), Counter(t.colour for t in things)
     by_size = sorted(things, key=lambda thing: -thing.size)
     if things and (len(things) == 1 or by_size[0].size > 1.35 * by_size[1].size) and scene.arrangement == "free":
         alone = len(things) == 1
-        yield "largest_shape", "only_shape" if alone else "largest_shape", "", by_size[0].shape, by_size[0].size
-        yield "largest_colour", "only_colour" if alone else "largest_colour", "", by_size[0].colour, by_size[0].size
+        largest = by_size[0]
+        yield _Found("largest_shape", "only_shape" if alone else "largest_shape", "", largest.shape, (largest,))
+        yield _Found("largest_colour", "only_colour" if alone else "largest_colour", "", largest.colour, (largest,))
     signs = {item.paper for item in scene.prints}
     for thing in things:
         if shapes[thing.shape] == 1:
-            yield "colour", "colour", thing.shape, thing.colour, thing.size
+            yield _Found("colour", "colour", thing.shape, thing.colour, (thing,))
             place = place_of(thing)
             if place is not None and not scene.ground.bars:
-                yield "place", "place", thing.shape, place, thing.size
+                yield _Found("place", "place", thing.shape, place, (thing,))
         if colours[thing.colour] == 1 and thing.colour not in signs and thing.colour != scene.ground.colour:
-            yield "shape", "shape", thing.colour, thing.shape, thing.size
+            yield _Found("shape", "shape", thing.colour, thing.shape, (thing,))
     if things and scene.arrangement == "free":
-        smallest = by_size[-1].size
         if len(things) < 9:
-            yield "count", "count", "shapes", str(len(things)), smallest
+            yield _Found("count", "count", "shapes", str(len(things)), things)
         for shape, number in shapes.items():
-            yield "count", "count", _plural(shape), str(number), smallest
+            yield _Found("count", "count", _plural(shape), str(number), things)
     if scene.arrangement != "free":
         for wording, asked, answer in _neighbours(scene):
-            yield "relation", wording, asked.shape, _named(answer), min(asked.size, answer.size)
+            yield _Found("relation", wording, asked.shape, _named(answer), (asked, answer))
 
 
-def _about_print(scene: Scene) -> Iterator[tuple[str, str, str, str, float]]:
+def _about_print(scene: Scene) -> Iterator[_Found]:
     numbers = [item for item in scene.prints if item.is_number]
     words = [item for item in scene.prints if not item.is_number]
     if len(numbers) == 1:
-        yield "number", "number", "", numbers[0].text, numbers[0].height
+        yield _Found("number", "number", "", numbers[0].text, (numbers[0],))
     elif len(numbers) > 1:
         for item in numbers:
             if item.paper is not None:
-                yield "sign", "sign", item.paper, item.text, item.height
+                yield _Found("sign", "sign", item.paper, item.text, (item,))
     if len(words) == 1:
-        yield "word", "word", "", words[0].text, words[0].height
+        yield _Found("word", "word", "", words[0].text, (words[0],))
     if len(scene.hands) == 1:
-        yield "hand", "hand", "", str(scene.hands[0].value), scene.hands[0].size
+        yield _Found("hand", "hand", "", str(scene.hands[0].value), (scene.hands[0],))
 
 
 def _lost(scene: Scene, family: str, need: float) -> bool:
@@ -129,15 +139,36 @@ def questions(scene: Scene) -> list[Question]:
     rng = np.random.default_rng([scene.seed, 1])
     found = list(_about_things(scene)) + list(_about_print(scene))
     if scene.ground.colour:
-        found.append(("ground", "ground", "", scene.ground.colour, float(SIDE)))
-    found.append(("pattern", "pattern", "", scene.ground.pattern, float(scene.ground.period)))
-    asked = [
-        Question(family, _word(rng, wording, about), answer, not _lost(scene, family, need), need)
-        for family, wording, about, answer, need in found
-    ]
+        found.append(_Found("ground", "ground", "", scene.ground.colour))
+    found.append(_Found("pattern", "pattern", "", scene.ground.pattern))
+    asked = [_asked(scene, one, _word(rng, one.wording, one.about)) for one in found]
     shuffled = [asked[k] for k in rng.permutation(len(asked))]
     target = _target(scene)
     return sorted(shuffled, key=lambda question: (question.family != scene.family, question.answer != target))
+
+
+def _asked(scene: Scene, found: _Found, text: str) -> Question:
+    background = float(SIDE if found.family == "ground" else scene.ground.period)
+    need = min((_size(element) for element in found.seen), default=background)
+    contrast = min((_contrast(scene, element) for element in found.seen), default=255.0)
+    blur = max((0.0 if isinstance(element, Thing) else element.blur for element in found.seen), default=0.0)
+    answerable = not _lost(scene, found.family, need)
+    return Question(found.family, text, found.answer, answerable, need, round(contrast, 1), blur)
+
+
+def _size(element: Thing | Print | Hand) -> float:
+    return element.height if isinstance(element, Print) else element.size
+
+
+def _contrast(scene: Scene, element: Thing | Print | Hand) -> float:
+    """Difference in luma from the paper, the shape around it, or the background's first tone."""
+    mark = element.tone if isinstance(element, Thing) else element.ink
+    under = scene.ground.tone
+    if isinstance(element, Print) and element.paper_tone is not None:
+        under = element.paper_tone
+    elif scene.arrangement == "inside" and element is scene.things[1]:
+        under = scene.things[0].tone
+    return abs(luminance(mark) - luminance(under))
 
 
 def _target(scene: Scene) -> str | None:

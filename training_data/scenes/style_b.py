@@ -1,7 +1,7 @@
 """Style b: muted colours, soft edges and shading from distance fields, serif and mono print, layout on a loose grid.
 
-Draws facts; decides nothing about them. Shares no drawing code with style a, so that a router fitted on a meets
-pictures that it has not learned the looks of.
+Draws facts; decides nothing about them. Shares no code for shapes, print and layout with style a, so that
+a router fitted on a meets pictures that it has not learned the looks of.
 """
 
 from __future__ import annotations
