@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from encoders.counts import whole_number
-from encoders.errors import BudgetError
+from encoders.errors import BudgetError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,12 +88,10 @@ class NestedBackbone(Protocol):
     def visual_tokens(self, encoded: Any, m: int) -> list[int]: ...
 
     def generate(
-        self, encoded: Any, questions: Sequence[str], m: int | Sequence[int], max_new_tokens: int | None = None
+        self, encoded: Any, questions: Sequence[str], m: Sequence[int], max_new_tokens: int | None = None
     ) -> list[Generation]: ...
 
-    def score(
-        self, encoded: Any, questions: Sequence[str], answers: Sequence[str], m: int | Sequence[int]
-    ) -> np.ndarray: ...
+    def score(self, encoded: Any, questions: Sequence[str], answers: Sequence[str], m: Sequence[int]) -> np.ndarray: ...
 
     def answer_ladder(
         self, encoded: Any, questions: Sequence[str], ladder: Sequence[int] | None = None
@@ -110,5 +108,7 @@ def check_m(value: object, allows: Any, rule: str, ladder: Sequence[int]) -> int
     """
     m = whole_number(value)
     if m is None or not allows(m):
-        raise BudgetError(f"m must be {rule} (trained: {tuple(ladder)}), was: {value!r}; or give a budget instead of m")
+        raise BudgetError(
+            f"m must be {rule} (trained: {tuple(ladder)}), was: {shown(value)}; or give a budget instead of m"
+        )
     return m

@@ -17,39 +17,88 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from encoders.config import LlavaConfig
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, shown
 from encoders.llava import NestedLlava
+from encoders.weights import digest
 
 FORMAT = 1
 _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 _TUPLES = ("ladder", "image_mean", "image_std", "pad_colour")
 _TIED = "language.lm_head.weight"
+_PARTS = ("vision", "connector", "language")
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+_STORED = {"F32", "BF16", "F16", "F64"}  # the same four, as safetensors spells them
 
 
-def save(backbone: NestedLlava, folder: Path | str, card: str, dtype: torch.dtype = torch.float16) -> None:
-    """Write a model folder; floating-point weights are stored as `dtype`."""
+def save(
+    backbone: NestedLlava, folder: Path | str, card: str | None = None, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a model folder.
+
+    Args:
+        backbone: the model.
+        folder: made where there is none; the files of a model in it are replaced.
+        card: the text of README.md. None keeps the one in the folder, or writes a plain one where there is none.
+        dtype: floating-point weights are stored as this.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().to(dtype).contiguous() if value.is_floating_point() else value.cpu()
         for key, value in backbone.state_dict().items()
-        if not (key == _TIED and backbone.language.config.tie_word_embeddings)
     }
+    if card is None and not (folder / _CARD).exists():
+        card = _plain_card(backbone, digest(backbone.config.canonical(), tensors))
+    if backbone.language.config.tie_word_embeddings:
+        del tensors[_TIED]
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
     config = {"format": FORMAT, **asdict(backbone.config)}
     (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     backbone.tokenizer.backend_tokenizer.save(str(folder / _TOKENIZER))
-    (folder / _CARD).write_text(card, encoding="utf-8")
+    if card is not None:
+        (folder / _CARD).write_text(card, encoding="utf-8")
 
 
+def _plain_card(backbone: NestedLlava, fingerprint: str) -> str:
+    """What is known of any model; nothing of what it can do."""
+    config = backbone.config
+    sizes = {part: sum(p.numel() for p in getattr(backbone, part).parameters()) for part in _PARTS}
+    return (
+        f"# {config.name}\n\nA nested vision-language model. Nothing was measured for this card.\n\n"
+        f"- Visual tokens (m) of its ladder: {', '.join(map(str, config.ladder))}\n"
+        f"- Connector: {config.connector['type']}\n"
+        f"- Parameters: {', '.join(f'{part} {count:,}' for part, count in sizes.items())}\n"
+        f"- Fingerprint of configuration and weights (sha256): {fingerprint}\n"
+    )
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The dtype that weights may be loaded in, by its name.
+
+    Raises:
+        BackboneError: there is none of this name.
+    """
+    if name not in _DTYPES:
+        raise BackboneError(f"a dtype must be one of {list(_DTYPES)}, was: {shown(name)}")
+    return _DTYPES[name]
+
+
+@torch.inference_mode(False)  # weights made in inference mode count no changes, and the model would keep them for good
 def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> NestedLlava:
     """Read a model folder.
 
     Raises:
-        BackboneError: a file is missing or damaged, the format is another, or a weight is missing, unexpected or of
-            another shape; the message names every one.
+        BackboneError: a file is missing or damaged, the format is another, or a weight is missing, unexpected, of
+            another shape or of another kind of number, and the message names every one; or nothing can be computed on
+            the device.
     """
     folder = Path(folder)
+    _check_place(device, dtype)
     config = _read_config(folder)
     tokenizer = read_tokenizer(folder)
     try:
@@ -68,11 +117,23 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     return backbone.to(device=device, dtype=dtype).eval()
 
 
+def _check_place(device: str, dtype: torch.dtype) -> None:
+    if dtype not in _DTYPES.values():
+        raise BackboneError(f"a dtype must be one of {list(_DTYPES.values())}, was: {shown(dtype)}")
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # an unknown name, a missing driver, a device without memory: each its own error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackboneError(
+            f"a device must be one that torch can compute on here, was: {shown(device)} ({reason[:120]}); use 'cpu'"
+        ) from error
+
+
 def _read_config(folder: Path) -> LlavaConfig:
     values = _read_json(folder / _CONFIG)
     found = values.pop("format", None)
     if found != FORMAT:
-        raise BackboneError(f"a model folder must have format {FORMAT}, was: {found!r} in {folder.name!r}")
+        raise BackboneError(f"a model folder must have format {FORMAT}, was: {shown(found)} in {folder.name!r}")
     known = {item.name for item in fields(LlavaConfig)}
     if unknown := sorted(values.keys() - known):
         raise BackboneError(f"{_CONFIG} in {folder.name!r} must hold {sorted(known)} only, was: also {unknown}")
@@ -122,7 +183,9 @@ def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
         raise BackboneError(f"a model folder must hold {_WEIGHTS}, missing in {folder.name!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+            stored = {key: file.get_slice(key) for key in file.keys()}
+            found = {key: tuple(value.get_shape()) for key, value in stored.items()}
+            kinds = {key: value.get_dtype() for key, value in stored.items()}
     except Exception as error:  # safetensors does not export all of its errors
         raise BackboneError(f"{_WEIGHTS} in {folder.name!r} must be whole, was damaged: {error}") from error
     own = {key: tuple(tensor.shape) for key, tensor in backbone.state_dict().items()}
@@ -134,8 +197,13 @@ def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
             f"weights in {folder.name!r} must fit {_CONFIG}, was: missing {missing}, unexpected {unexpected}, "
             f"of another shape {misshapen}"
         )
-    if len(backbone.tokenizer) > backbone.language.config.vocab_size:
+    if odd := [f"{key} {kind}" for key, kind in sorted(kinds.items()) if kind not in _STORED]:
         raise BackboneError(
-            f"{_TOKENIZER} in {folder.name!r} must have at most vocab_size = {backbone.language.config.vocab_size} "
-            f"entries, <s>, </s> and <pad> included, was: {len(backbone.tokenizer)}"
+            f"weights in {folder.name!r} must be stored as one of {sorted(_STORED)}, was: {odd}; convert them first"
+        )
+    entries, limit = backbone.tokenizer.get_vocab(), backbone.language.config.vocab_size
+    if (largest := max(entries.values(), default=-1)) >= limit:
+        raise BackboneError(
+            f"every id in {_TOKENIZER} of {folder.name!r} must be below vocab_size = {limit}, those of <s>, </s> and "
+            f"<pad> included, was: {largest}"
         )

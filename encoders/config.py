@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from encoders.counts import positive, whole_number
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, shown
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -46,21 +46,21 @@ class LlavaConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise BackboneError(f"name must be a string, was: {self.name!r}")
+            raise BackboneError(f"name must be a string, was: {shown(self.name)}")
         if not self.ladder or any(whole_number(m) is None for m in self.ladder):
-            raise BackboneError(f"a ladder must hold whole numbers, was: {self.ladder}")
+            raise BackboneError(f"a ladder must hold whole numbers, was: {shown(self.ladder)}")
         if list(self.ladder) != sorted(set(self.ladder)):
-            raise BackboneError(f"a ladder must be ascending without repeats, was: {self.ladder}")
+            raise BackboneError(f"a ladder must be ascending without repeats, was: {shown(self.ladder)}")
         if whole_number(self.feature_layer) is None or self.feature_layer > -1:
-            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {self.feature_layer!r}")
+            raise BackboneError(f"feature_layer must be negative (-2 is LLaVA's), was: {shown(self.feature_layer)}")
         positive("max_new_tokens", self.max_new_tokens)
         for name in ("connector", "vision", "language"):
             if not isinstance(getattr(self, name), dict):
-                raise BackboneError(f"{name} must be an object, was: {getattr(self, name)!r}")
+                raise BackboneError(f"{name} must be an object, was: {shown(getattr(self, name))}")
         for name, low, high in (("image_mean", -10.0, 10.0), ("image_std", 1e-6, 10.0), ("pad_colour", 0, 255)):
             value = getattr(self, name)
             if len(value) != 3 or not all(isinstance(v, int | float) and low <= v <= high for v in value):
-                raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {value}")
+                raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {shown(value)}")
 
     def canonical(self) -> bytes:
         """The configuration as bytes to be hashed: the same for equal configurations."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, shown
 
 
 def whole_number(value: object) -> int | None:
@@ -28,5 +28,5 @@ def positive(name: str, value: object) -> int:
     """
     number = whole_number(value)
     if number is None or number < 1:
-        raise BackboneError(f"{name} must be a whole number of at least 1, was: {value!r}")
+        raise BackboneError(f"{name} must be a whole number of at least 1, was: {shown(value)}")
     return number

@@ -5,7 +5,6 @@ Knows logits, caches and positions. Knows no pictures and no m.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -13,14 +12,15 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from encoders.counts import positive
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, shown
 
 _TOP = 3
+_COLDEST, _HOTTEST = 1e-6, 1e6  # colder, logits divided by it overflow to NaN; hotter, nothing changes any more
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to choose tokens. Temperature 0 is greedy; above it tokens are sampled from `seed`."""
+    """How to choose tokens. Temperature 0 is greedy; from 1e-6 to 1e6 tokens are sampled from `seed`."""
 
     max_new_tokens: int
     end_token: int
@@ -30,15 +30,16 @@ class Decoding:
 
     def __post_init__(self) -> None:
         positive("max_new_tokens", self.max_new_tokens)
-        for name, low in (("temperature", -1e-300), ("top_p", 0.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < math.inf:
-                raise BackboneError(
-                    f"{name} must be a finite number, temperature >= 0 and top_p in (0, 1], was: {value!r}"
-                )
-            object.__setattr__(self, name, float(value))
-        if self.top_p > 1:
-            raise BackboneError(f"top_p must be in (0, 1], was: {self.top_p}")
+        warm, share = _is_number(self.temperature), _is_number(self.top_p)
+        if not warm or not (self.temperature == 0 or _COLDEST <= self.temperature <= _HOTTEST):
+            raise BackboneError(
+                f"temperature must be a finite number, 0 for greedy or from {_COLDEST:g} to {_HOTTEST:g}, "
+                f"was: {shown(self.temperature)}"
+            )
+        if not share or not 0 < self.top_p <= 1:
+            raise BackboneError(f"top_p must be in (0, 1], was: {shown(self.top_p)}")
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "top_p", float(self.top_p))
 
     def ended(self, answer: Decoded) -> bool:
         """Whether an answer has met its end token or its limit."""
@@ -48,6 +49,10 @@ class Decoding:
     def chooser(self, device: torch.device) -> Chooser:
         """A fresh chooser of tokens."""
         return Chooser(self, torch.Generator(device).manual_seed(self.seed) if self.temperature else None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass

@@ -13,6 +13,8 @@ nothing of this library catch them where they catch bad input.
 
 from __future__ import annotations
 
+_LONGEST = 200
+
 
 class MatryoshkaError(Exception):
     """Base of every error raised on purpose by encoders, training_data and router."""
@@ -36,3 +38,12 @@ class BackboneError(MatryoshkaError, ValueError):
 
 class DataError(MatryoshkaError, ValueError):
     """Examples, labels or tables break their format."""
+
+
+def shown(value: object) -> str:
+    """What was received, for a message: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # a stranger's repr may raise anything, and Python writes no integer of 5000 digits
+        return f"a value of type {type(value).__name__} that cannot be written out"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from encoders.errors import ImageError
+from encoders.errors import ImageError, shown
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 TRANSPARENT_OVER = (255, 255, 255)  # transparent pictures are composited on white
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 500_000_000  # of a picture file: MAX_PIXELS of RGBA without compression, and some
 _MAX_SQUARE_SIDE = 4096  # longer pictures shrink before padding: a 1 x 100,000 strip must not become 10 gigapixels
 _HALF_DEPTH = 257  # 65535 / 255
 
@@ -33,7 +35,7 @@ def open_image(source: ImageSource) -> Image.Image:
             or of floats in [0, 1].
 
     Raises:
-        ImageError: missing, empty, truncated, damaged, over 100 megapixels, or not a picture at all.
+        ImageError: missing, empty, truncated, damaged, over 100 megapixels or 500 MB, or not a picture at all.
     """
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source), "an array")
@@ -43,18 +45,34 @@ def open_image(source: ImageSource) -> Image.Image:
         name, stream = f"{len(source)} bytes", io.BytesIO(source)
         return _to_rgb(_open(stream, name), name)
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        name = f"the file {path.name!r}"
-        try:
-            content = path.read_bytes()
-        except (OSError, ValueError, MemoryError) as error:
-            raise ImageError(
-                f"an image path must name a readable file, was: {str(source)!r} ({_reason(error)}); check the path"
-            ) from error
-        return _to_rgb(_open(io.BytesIO(content), name), name)
+        name = f"the file {shown(Path(source).name)}"
+        return _to_rgb(_open(io.BytesIO(_content(Path(source))), name), name)
     raise ImageError(
         f"an image must be a path, bytes, a PIL picture or a NumPy array, was: {type(source).__name__}; "
         "open it with PIL.Image.open first"
+    )
+
+
+def is_one_picture(source: object) -> bool:
+    """Whether this is a single picture, or at least no list of them."""
+    single = isinstance(source, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | np.ndarray)
+    return single or not hasattr(source, "__len__")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end, or never begin
+            raise OSError("not a regular file")
+        if found.st_size <= MAX_BYTES:
+            return path.read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(
+            f"an image path must name a readable file, was: {shown(str(path))} ({_reason(error)}); check the path"
+        ) from error
+    raise ImageError(
+        f"a picture file must have at most {MAX_BYTES:,} bytes, was: {found.st_size:,} in {shown(path.name)}; "
+        "shrink it first"
     )
 
 

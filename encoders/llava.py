@@ -7,7 +7,6 @@ visual tokens; does not choose m.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +25,14 @@ from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.decoding import Decoded, Decoding, decode
-from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError
-from encoders.images import ImageSource, Preparation, open_image
+from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError, shown
+from encoders.images import ImageSource, Preparation, is_one_picture, open_image
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.prompts import check_question, check_unicode, template
 from encoders.sampling import SampledProjection
 from encoders.splice import SplicedBatch
+from encoders.weights import digest, version
 
 
 def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) -> Connector:
@@ -89,14 +89,14 @@ class NestedLlava(nn.Module):
         vision, language = CLIPVisionConfig(**config.vision), LlamaConfig(**config.language)
         vision.num_hidden_layers += 1 + config.feature_layer
         if vision.num_hidden_layers < 1:
-            raise BackboneError(f"feature_layer must leave the tower a layer, was: {config.feature_layer}")
+            raise BackboneError(f"feature_layer must leave the tower a layer, was: {shown(config.feature_layer)}")
         self.config, self.tokenizer, self.template = config, tokenizer, template(config.template)
         self.vision, self.language = CLIPVisionModel(vision), LlamaForCausalLM(language)
         patches = (vision.image_size // vision.patch_size) ** 2
         self.connector = _connector(config, patches, vision.hidden_size, language.hidden_size)
         self.patches_shape = (patches, vision.hidden_size)
         if refused := [m for m in config.ladder if not self.connector.allows(m)]:
-            raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {refused} in {config.ladder}")
+            raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {shown(refused)}")
         self.prefix_ids = tuple([tokenizer.bos_token_id, *self.text_ids(self.template.before_image)])
         self.sharing: tuple[object, bool] | None = None  # filled by prefix.causal
         self._hashed: tuple[object, str] | None = None
@@ -117,21 +117,17 @@ class NestedLlava(nn.Module):
     @property
     def weights_version(self) -> object:
         """A value that changes whenever weights are replaced or changed in place; cheap to compare."""
-        return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in self.state_dict().values())
+        return version(self.state_dict().values())
 
     @property
     def fingerprint(self) -> str:
         """sha256 over configuration and weights, computed again when the weights have changed."""
-        version = self.weights_version
-        if self._hashed is None or self._hashed[0] != version:
-            digest = hashlib.sha256(self.config.canonical())
-            for key, tensor in sorted(self.state_dict().items()):
-                digest.update(key.encode())
-                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-            self._hashed = version, digest.hexdigest()
+        current = self.weights_version
+        if self._hashed is None or self._hashed[0] != current:
+            self._hashed = current, digest(self.config.canonical(), self.state_dict())
         return self._hashed[1]
 
-    def save_pretrained(self, folder: str | Path, card: str = "", dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, card: str | None = None, dtype: torch.dtype | None = None) -> None:
         """Write a model folder (`encoders.checkpoint.save`); weights keep their dtype where none is given."""
         from encoders import checkpoint
 
@@ -161,7 +157,7 @@ class NestedLlava(nn.Module):
         Raises:
             ImageError: a picture cannot be read.
         """
-        if isinstance(images, str | bytes | Image.Image | np.ndarray) or not len(images):
+        if is_one_picture(images) or not len(images):
             raise ImageError(
                 f"encode takes a list of at least one picture, was: {type(images).__name__}; write [picture]"
             )
@@ -327,7 +323,7 @@ class NestedLlava(nn.Module):
             )
         if not questions:
             raise QuestionError("ask at least one question, was: none")
-        several = isinstance(m, Sequence | np.ndarray) and not isinstance(m, str) and np.ndim(m) == 1
+        several = m.ndim == 1 if isinstance(m, np.ndarray) else isinstance(m, Sequence) and not isinstance(m, str)
         wanted = list(m) if several else [m] * len(questions)  # type: ignore[arg-type]
         if len(wanted) != len(questions):
             raise QuestionError(f"m must be one number or one per question, was: {len(wanted)} for {len(questions)}")
@@ -436,8 +432,7 @@ class NestedLlava(nn.Module):
     @property
     def profile_key(self) -> tuple[str, str, str]:
         """What a latency profile is kept under: a hash of the configuration (speed follows shapes), device, dtype."""
-        shape = hashlib.sha256(self.config.canonical()).hexdigest()
-        return shape, self.device.type, str(self.dtype).removeprefix("torch.")
+        return digest(self.config.canonical(), {}), self.device.type, str(self.dtype).removeprefix("torch.")
 
     @property
     def profile(self) -> LatencyProfile | None:

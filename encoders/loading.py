@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoders.errors import BackboneError
+from encoders.errors import BackboneError, shown
 
 if TYPE_CHECKING:
     from encoders.llava import NestedLlava
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).resolve().parent / "packaged"
 
 _lock = threading.Lock()
-_loaded: dict[Path, NestedLlava] = {}
+_loaded: dict[tuple[Path, str, str], NestedLlava] = {}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def locate(name: str | Path) -> Path:
         return PACKAGED / name
     if isinstance(name, str | Path) and str(name).strip() and _is_folder(Path(name)):
         return Path(name).resolve()
-    raise BackboneError(f"a backbone must be one of {_names()} or the path of a model folder, was: {str(name)[:200]!r}")
+    raise BackboneError(f"a backbone must be one of {_names()} or the path of a model folder, was: {shown(str(name))}")
 
 
 def _is_folder(path: Path) -> bool:
@@ -72,16 +72,21 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def load(name: str | Path) -> NestedLlava:
-    """A backbone in evaluation mode on the CPU in float32, loaded once per process; safe to call from several threads.
+def load(name: str | Path, device: str = "cpu", dtype: str = "float32") -> NestedLlava:
+    """A backbone in evaluation mode, loaded once per process, device and dtype; safe to call from several threads.
+
+    Args:
+        name: a packaged model's name or a model folder.
+        device: where it computes, as torch spells it: "cpu", "cuda", "cuda:1", ...
+        dtype: of its weights: "float32", "bfloat16", "float16" or "float64".
 
     Raises:
-        BackboneError: no such model, or its folder is damaged.
+        BackboneError: no such model, device or dtype, or the model's folder is damaged.
     """
-    folder = locate(name)
+    key = locate(name), str(device), str(dtype)
     with _lock:
-        if folder not in _loaded:
+        if key not in _loaded:
             from encoders import checkpoint
 
-            _loaded[folder] = checkpoint.load(folder)
-        return _loaded[folder]
+            _loaded[key] = checkpoint.load(key[0], key[1], checkpoint.dtype_named(key[2]))
+        return _loaded[key]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from encoders.connector import Connector
 from encoders.counts import whole_number
-from encoders.errors import BackboneError, BudgetError
+from encoders.errors import BackboneError, BudgetError, shown
 
 MergeType = Literal["flat", "spatial", "spatial_unpad"]
 _PREFIX = "mm_projector."
@@ -40,13 +40,34 @@ def pool(tokens: Tensor, m: int) -> Tensor:
     if side * side != patches:
         raise BackboneError(f"pooled tokens must form a square grid, was: {patches} tokens")
     if whole_number(m) not in levels(patches):
-        raise BudgetError(f"m must be one of {levels(patches)} on a grid of {side} x {side}, was: {m!r}")
+        raise BudgetError(f"m must be one of {levels(patches)} on a grid of {side} x {side}, was: {shown(m)}")
     if m == patches:
         return tokens
     out = math.isqrt(m)
     kernel = side // out
     cells = tokens.reshape(batch, out, kernel, out, kernel, width)
     return cells.mean(dim=2).mean(dim=3).reshape(batch, m, width)  # both at once takes torch nine times as long
+
+
+def projector_weights(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int, int]:
+    """The projector's tensors by their bare names, its width and its out_width, from published weights.
+
+    Raises:
+        BackboneError: a tensor is missing, unexpected or of another shape; every one is listed.
+    """
+    tensors = {key.rpartition(_PREFIX)[2]: value for key, value in state_dict.items()}
+    own = {key: value for key, value in tensors.items() if key[:1].isdigit()}  # a checkpoint holds other modules too
+    wanted = {f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
+    if wanted != own.keys():
+        raise BackboneError(
+            f"projector weights do not fit: missing {sorted(wanted - own.keys())}, "
+            f"unexpected {sorted(own.keys() - wanted)}"
+        )
+    out_width, width = (*own["0.weight"].shape, 0, 0)[:2]
+    shapes = {"0.weight": (out_width, width), "2.weight": (out_width, out_width)}
+    if misshapen := sorted(key for key in wanted if tuple(own[key].shape) != shapes.get(key, (out_width,))):
+        raise BackboneError(f"projector weights do not fit each other: of another shape {misshapen}")
+    return own, width, out_width
 
 
 class MatryoshkaPooling(Connector):
@@ -64,19 +85,15 @@ class MatryoshkaPooling(Connector):
         """Build from published weights; keys end in `mm_projector.{0,2}.{weight,bias}` or are just `{0,2}.{...}`.
 
         Raises:
-            BackboneError: a tensor of the projector is missing or unexpected.
+            BackboneError: a tensor of the projector is missing, unexpected or of another shape; every one is listed.
         """
-        tensors = {key.rpartition(_PREFIX)[2]: value for key, value in state_dict.items()}
-        wanted = {f"{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
-        own = {key for key in tensors if key[0].isdigit()}
-        if wanted != own:
-            raise BackboneError(
-                f"projector weights do not fit: missing {sorted(wanted - own)}, unexpected {sorted(own - wanted)}"
-            )
-        out_width, width = tensors["0.weight"].shape
-        module = cls(width, out_width, patches).to(tensors["0.weight"].dtype)
-        module.projector.load_state_dict({key: tensors[key] for key in wanted})
-        return module.eval()
+        tensors, width, out_width = projector_weights(state_dict)
+        return cls(width, out_width, patches).filled(tensors)
+
+    def filled(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take over, in their dtype, the weights that `projector_weights` found; in evaluation mode from then on."""
+        self.to(tensors["0.weight"].dtype).projector.load_state_dict(tensors)
+        return self.eval()
 
     def allows(self, m: int) -> bool:
         """Exact divisor levels of the grid only."""
@@ -166,7 +183,7 @@ def pack_tiles(
         BudgetError: m is not a level of the grid.
     """
     if merge_type not in ("flat", "spatial", "spatial_unpad"):
-        raise BackboneError(f"merge_type must be 'flat', 'spatial' or 'spatial_unpad', was: {merge_type!r}")
+        raise BackboneError(f"merge_type must be 'flat', 'spatial' or 'spatial_unpad', was: {shown(merge_type)}")
     pooled = pool(tiles, m)
     if len(tiles) == 1:
         return torch.cat([pooled[0], newline[None].to(pooled)]) if merge_type == "spatial_unpad" else pooled[0]

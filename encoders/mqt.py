@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch.nn import functional
 
 from encoders.connector import Connector
 from encoders.counts import whole_number
-from encoders.errors import BackboneError, BudgetError
+from encoders.errors import BackboneError, BudgetError, shown
+from encoders.weights import version
 
 _PREFIX = "model.query_abstractor."
 _SHARPNESS = 2.4  # of start_local: the last query gives its own place most of its attention
@@ -49,6 +51,19 @@ def _coarse_to_fine(grid: int) -> Tensor:
         order.append(int(distance.argmax()))
         distance = torch.minimum(distance, torch.cdist(places, places[order[-1:]]).squeeze(1))
     return torch.tensor(order)
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Attention maps (heads, M, patches) and what they were computed from.
+
+    `sources` share the storage of the weights, so that no other weight can come to lie where one of them lay.
+    """
+
+    patches: int
+    computed: Tensor
+    version: tuple[object, ...]
+    sources: tuple[Tensor, ...]
 
 
 class MatryoshkaQueryTransformer(Connector):
@@ -82,7 +97,7 @@ class MatryoshkaQueryTransformer(Connector):
         self.proj = nn.Parameter(torch.randn(width, out_width) * out_width**-0.5)
         nn.init.trunc_normal_(self.query, std=0.02)
         nn.init.trunc_normal_(self.attn.out_proj.weight, std=0.02)
-        self._maps: tuple[int, Tensor] | None = None
+        self._maps: _Maps | None = None
 
     @torch.no_grad()
     def start_local(self) -> None:
@@ -117,7 +132,7 @@ class MatryoshkaQueryTransformer(Connector):
         the `query` tensor.
 
         Raises:
-            BackboneError: a tensor is missing or unexpected; every one is listed.
+            BackboneError: a tensor is missing, unexpected or of another shape; every one is listed.
         """
         prefixed = any(key.startswith(_PREFIX) for key in state_dict)
         start = len(_PREFIX) if prefixed else 0
@@ -126,6 +141,8 @@ class MatryoshkaQueryTransformer(Connector):
             raise BackboneError(
                 f"a query transformer needs the tensors 'query' and 'proj', was given: {sorted(tensors) or 'none'}"
             )
+        if flat := [f"{key} {tuple(tensors[key].shape)}" for key in ("query", "proj") if tensors[key].ndim != 2]:
+            raise BackboneError(f"'query' and 'proj' of a query transformer must be matrices, was: {flat}")
         num_queries, width = tensors["query"].shape
         module = cls(width, tensors["proj"].shape[1], num_queries, num_heads).to(tensors["query"].dtype)
         own = module.state_dict()
@@ -151,19 +168,28 @@ class MatryoshkaQueryTransformer(Connector):
     def attention(self, patches: int, m: int | None = None) -> Tensor:
         """The maps from the first m queries to `patches` places: (heads, m, patches), rows summing to one.
 
-        They do not depend on the picture. In evaluation they are computed once and kept until the weights can have
-        changed: train(), load_state_dict and .to() drop them.
+        They do not depend on the picture. In evaluation they are computed once and kept until the weights change
+        (`encoders.weights.version`); train(), eval(), load_state_dict and .to() drop them, and so does a gradient pass.
+        Whoever writes through `.data`, which torch does not count, calls eval() afterwards.
         """
         m = self.num_queries if m is None else m
-        if self.training or (torch.is_grad_enabled() and self.attn.in_proj_weight.requires_grad):
+        sources = self._sources()
+        if self.training or (torch.is_grad_enabled() and any(source.requires_grad for source in sources)):
+            self._maps = None  # gradients announce a step, and not every optimiser's is counted by torch
             return self._attend(patches, m)
-        maps = self._maps
-        if maps is None or maps[0] != patches:
+        maps, current = self._maps, version(sources)
+        if maps is None or maps.patches != patches or maps.version != current:
             # Neither an inference tensor nor one of another dtype could serve every later call.
             plain = torch.autocast(self.query.device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), plain:
-                maps = self._maps = (patches, self._attend(patches, self.num_queries))
-        return maps[1][:, :m]
+                kept = tuple(source.detach() for source in sources)
+                maps = self._maps = _Maps(patches, self._attend(patches, self.num_queries), current, kept)
+        return maps.computed[:, :m]
+
+    def _sources(self) -> tuple[Tensor, ...]:
+        """All that the maps are computed from."""
+        norms = self.ln_q.weight, self.ln_q.bias, self.ln_k.weight, self.ln_k.bias
+        return self.query, self.pos_embed, *norms, self.attn.in_proj_weight, self.attn.in_proj_bias
 
     def _attend(self, patches: int, m: int) -> Tensor:
         weight_q, weight_k, _ = self.attn.in_proj_weight.chunk(3)
@@ -191,7 +217,7 @@ class MatryoshkaQueryTransformer(Connector):
             BudgetError: m is not a whole number from 1 to M.
         """
         if not self.allows(m):
-            raise BudgetError(f"m must be {self.rule}, was: {m!r}")
+            raise BudgetError(f"m must be {self.rule}, was: {shown(m)}")
         maps = self.attention(patches.shape[1], m)
         weight_v, bias_v = self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2]
         values = functional.linear(self.ln_v(patches), weight_v, bias_v)  # (B, N, width)

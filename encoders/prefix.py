@@ -32,7 +32,8 @@ _QUESTION, _NOBODY = -1, -2  # owners of places in a pass, beside the numbers of
 class VisualPrefix:
     """A cache that holds [text before the picture, the first m visual tokens] of a batch; ask any number of questions.
 
-    `extend` and `crop` change m: by sharing where that is exact (`shares`), by a fresh prefill where it is not.
+    `extend` and `crop` change m: by sharing where that is exact (`shares`), by a fresh prefill where it is not. Where
+    attention is not causal nothing can be held: every question is then run alone, with its picture.
     """
 
     @torch.inference_mode()
@@ -40,7 +41,7 @@ class VisualPrefix:
         backbone.check_pictures(encoded)
         self._backbone, self._encoded = backbone, encoded
         self.m = backbone.check_m(m)
-        self._cache = _prefill(backbone, encoded.tokens(self.m))
+        self._cache = self._fresh(self.m)
 
     @property
     def length(self) -> int:
@@ -48,9 +49,12 @@ class VisualPrefix:
         return int(self._cache.get_seq_length())
 
     @cached_property
-    def _shared(self) -> bool:
+    def _causal(self) -> bool:
         """Asked once: to compare weights at every rung would cost more than a crop."""
-        return shares(self._backbone)
+        return causal(self._backbone)
+
+    def _fresh(self, m: int) -> DynamicCache:
+        return _prefill(self._backbone, self._encoded.tokens(m)) if self._causal else DynamicCache()
 
     def _drop(self, places: int) -> None:
         if places:
@@ -63,9 +67,9 @@ class VisualPrefix:
         Raises:
             BudgetError: m is larger than what the cache holds.
         """
-        if self._backbone.check_m(m) > self.m:
+        if (fewer := self._backbone.check_m(m)) > self.m:
             raise BudgetError(f"a cache is cropped to at most its own m = {self.m}, was: {m}; use extend")
-        self._change(m)
+        self._change(fewer)
 
     @torch.inference_mode()
     def extend(self, m: int) -> None:
@@ -74,21 +78,21 @@ class VisualPrefix:
         Raises:
             BudgetError: m is smaller than what the cache holds.
         """
-        if self._backbone.check_m(m) < self.m:
+        if (more := self._backbone.check_m(m)) < self.m:
             raise BudgetError(f"a cache is extended to at least its own m = {self.m}, was: {m}; use crop")
-        self._change(m)
+        self._change(more)
 
     def _change(self, m: int) -> None:
-        before, self.m = self.m, m
-        if m == before:
+        if m == self.m:
             return
-        if not self._shared:
-            self._cache = _prefill(self._backbone, self._encoded.tokens(m))
-        elif m < before:
-            self._drop(before - m)
+        if not (self._causal and self._backbone.connector.prefix_nested):
+            self._cache = self._fresh(m)
+        elif m < self.m:
+            self._drop(self.m - m)
         else:
-            more = self._encoded.tokens(m)[:, before:]
+            more = self._encoded.tokens(m)[:, self.m :]
             self._backbone.language.model(inputs_embeds=more, past_key_values=self._cache, use_cache=True)
+        self.m = m
 
     def ask(
         self, questions: Sequence[str], max_new_tokens: int | None = None, drafts: Sequence[Sequence[int]] | None = None
@@ -120,6 +124,8 @@ class VisualPrefix:
         self._check_count("list of answers", answers)
         if drafts is not None:
             self._check_count("draft", drafts)
+        if not self._causal:
+            return _alone(backbone, self._encoded, questions, answers, self.m, max_new_tokens)
         suffixes = [backbone.suffix_ids(question) for question in questions]
         targets = [[backbone.answer_ids(answer) for answer in row] for row in answers]
         segments = targets
@@ -198,6 +204,8 @@ class VisualPrefix:
         """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
         self._check_count("question", questions)
         self._check_count("answer", answers)
+        if not self._causal:
+            return self._backbone.score(self._encoded, questions, answers, self.m)
         targets = [[self._backbone.answer_ids(answer)] for answer in answers]
         pass_, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
         self._drop(pass_.ids.shape[1])
@@ -280,6 +288,18 @@ class _Pass:
         return torch.from_numpy(np.concatenate([np.ones(self.length, dtype=np.int64), own.astype(np.int64)]))
 
 
+def extend(prefix: VisualPrefix, m: int) -> VisualPrefix:
+    """The same prefix, grown to m at the price of the visual tokens it lacks.
+
+    For escalation: ask with few tokens, and where the answer is not sure enough, `extend(prefix, 64).ask(questions)`.
+
+    Raises:
+        BudgetError: m is smaller than what the prefix holds, or not allowed.
+    """
+    prefix.extend(m)
+    return prefix
+
+
 def answer_ladder(
     backbone: NestedLlava,
     encoded: LlavaImages,
@@ -301,15 +321,10 @@ def measure_ladder(
 ) -> tuple[list[list[Generation]], list[np.ndarray]]:
     """Greedy answers, and log-probabilities of given ones, at every m: (n lists of k, n of (answers, k) float64)."""
     found: dict[int, tuple[list[Generation], list[np.ndarray]]] = {}
-    if causal(backbone):
-        drafts: list[tuple[int, ...]] | None = None
-        for k, prefix in _descending(backbone, encoded, ladder):
-            found[k] = prefix.measure(questions, answers, max_new_tokens, drafts)
-            drafts = [generation.token_ids for generation in found[k][0]]
-    else:
-        for k, m in enumerate(ladder):
-            generated = backbone.generate(encoded, questions, m, max_new_tokens)
-            found[k] = generated, _scored_alone(backbone, encoded, questions, answers, m)
+    drafts: list[tuple[int, ...]] | None = None
+    for k, prefix in _descending(backbone, encoded, ladder):
+        found[k] = prefix.measure(questions, answers, max_new_tokens, drafts)
+        drafts = [generation.token_ids for generation in found[k][0]]
     rows, rungs = range(len(questions)), range(len(ladder))
     scores = [np.stack([found[k][1][row] for k in rungs], axis=1) for row in rows]
     return [[found[k][0][row] for k in rungs] for row in rows], scores
@@ -326,16 +341,23 @@ def _descending(
         yield k, prefix
 
 
-def _scored_alone(
-    backbone: NestedLlava, encoded: LlavaImages, questions: Sequence[str], answers: Sequence[Sequence[str]], m: int
-) -> list[np.ndarray]:
+def _alone(
+    backbone: NestedLlava,
+    encoded: LlavaImages,
+    questions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    m: int,
+    max_new_tokens: int | None,
+) -> tuple[list[Generation], list[np.ndarray]]:
+    """`VisualPrefix.measure` without a prefix: independent runs."""
+    generations = backbone.generate(encoded, questions, m, max_new_tokens)
     pairs = [(row, answer) for row, own in enumerate(answers) for answer in own]
     if not pairs:
-        return [np.empty(0) for _ in answers]
+        return generations, [np.empty(0) for _ in answers]
     rows = [row for row, _ in pairs]
     asked, said = [questions[row] for row in rows], [answer for _, answer in pairs]
     scores = backbone.score(encoded.select(rows), asked, said, m)
-    return [scores[[k for k, owner in enumerate(rows) if owner == row]] for row in range(len(questions))]
+    return generations, [scores[[k for k, owner in enumerate(rows) if owner == row]] for row in range(len(questions))]
 
 
 def score_ladder(

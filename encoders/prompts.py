@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from encoders.errors import BackboneError, QuestionError
+from encoders.errors import BackboneError, QuestionError, shown
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def template(name: str) -> PromptTemplate:
         BackboneError: there is none.
     """
     if name not in TEMPLATES:
-        raise BackboneError(f"a prompt template must be one of {sorted(TEMPLATES)}, was: {name!r}")
+        raise BackboneError(f"a prompt template must be one of {sorted(TEMPLATES)}, was: {shown(name)}")
     return TEMPLATES[name]
 
 
@@ -54,8 +54,7 @@ def check_question(question: object) -> str:
         QuestionError: not a string, nothing visible in it, or half of a character pair.
     """
     if not isinstance(question, str) or not question.strip():
-        shown = repr(question[:40] if isinstance(question, str) else question)[:80]
-        raise QuestionError(f"a question must be a string with at least one visible character, was: {shown}")
+        raise QuestionError(f"a question must be a string with at least one visible character, was: {shown(question)}")
     return check_unicode(question, "question")
 
 

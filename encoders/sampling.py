@@ -7,13 +7,14 @@ sampling, each on the output of LLaVA's ordinary projector. Knows grids and m. C
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from encoders.counts import whole_number
-from encoders.errors import BackboneError, BudgetError
-from encoders.m3 import MatryoshkaPooling, levels, pool
+from encoders.errors import BackboneError, BudgetError, shown
+from encoders.m3 import MatryoshkaPooling, levels, pool, projector_weights
 
 
 def spatial_sample(tokens: Tensor, m: int) -> Tensor:
@@ -26,7 +27,7 @@ def spatial_sample(tokens: Tensor, m: int) -> Tensor:
     """
     patches = tokens.shape[1]
     if whole_number(m) not in levels(patches):
-        raise BudgetError(f"m must be one of {levels(patches)} for spatial sampling, was: {m!r}")
+        raise BudgetError(f"m must be one of {levels(patches)} for spatial sampling, was: {shown(m)}")
     side, out = math.isqrt(patches), math.isqrt(m)
     kernel = side // out
     kept = torch.arange(out, device=tokens.device) * kernel + kernel // 2
@@ -40,7 +41,7 @@ def sequential_sample(tokens: Tensor, m: int) -> Tensor:
         BudgetError: m is not a whole number from 1 to N.
     """
     if not _within(m, tokens.shape[1]):
-        raise BudgetError(f"m must be a whole number from 1 to {tokens.shape[1]}, was: {m!r}")
+        raise BudgetError(f"m must be a whole number from 1 to {tokens.shape[1]}, was: {shown(m)}")
     return tokens[:, :m]
 
 
@@ -57,10 +58,18 @@ class SampledProjection(MatryoshkaPooling):
 
     def __init__(self, width: int, out_width: int, patches: int, method: str) -> None:
         if method not in _METHODS:
-            raise BackboneError(f"a sampling method must be one of {sorted(_METHODS)}, was: {method!r}")
+            raise BackboneError(f"a sampling method must be one of {sorted(_METHODS)}, was: {shown(method)}")
         super().__init__(width, out_width, patches)
         self.method = method
         self.prefix_nested = method == "sequential"
+
+    @classmethod
+    def from_state_dict(  # type: ignore[override]  # which heuristic is the caller's to say: it has no default
+        cls, state_dict: Mapping[str, Tensor], patches: int = 576, *, method: str
+    ) -> SampledProjection:
+        """Build from a stock LLaVA's weights, keys and errors as for `MatryoshkaPooling`; `method` is a heuristic."""
+        tensors, width, out_width = projector_weights(state_dict)
+        return cls(width, out_width, patches, method).filled(tensors)
 
     def allows(self, m: int) -> bool:
         """Every number up to N for sequential sampling, exact divisor levels for the others."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from encoders.backbone import Generation, NestedBackbone
 from encoders.cost import Cost
-from encoders.errors import BackboneError, BudgetError, QuestionError
+from encoders.errors import BackboneError, BudgetError, QuestionError, shown
 from encoders.loading import load
 from encoders.prompts import check_question
 from router.budget import Budget
@@ -82,7 +82,9 @@ def answer(
         BudgetError, ImageError, QuestionError, BackboneError: as named; all are ValueErrors and say what to do.
     """
     if m is not None and (budget is not None or router is not None):
-        raise BudgetError(f"m excludes a budget and a router, was: m={m!r}, budget={budget!r}; give one of them")
+        raise BudgetError(
+            f"m excludes a budget and a router, was: m={shown(m)}, budget={shown(budget)}; give one of them"
+        )
     limit = Budget.of(budget)
     check_question(q)
     model = loaded(backbone)
@@ -92,7 +94,7 @@ def answer(
     given = m is not None
     decision = Decision(cast(int, m), "m was given", str(m)) if given else rule.decide(model, encoded, [q], limit)[0]
     check_cap(model, encoded, [decision], limit)
-    [generation] = model.generate(encoded, [q], decision.m)
+    [generation] = model.generate(encoded, [q], [decision.m])
     return answered(model, generation, decision, fresh, (time.perf_counter() - started) * 1000)
 
 
@@ -130,7 +132,8 @@ def loaded(backbone: Any) -> NestedBackbone:
     """A backbone from a name, a folder or itself; each loaded once per process."""
     if isinstance(backbone, str | Path):
         return load(backbone)
-    if all(hasattr(type(backbone), name) for name in ("encode", "generate", "cost", "ladder")):
+    parts = ("name", "ladder", "encode", "generate", "cost")  # asked of the object: a contract's field may be set on it
+    if not isinstance(backbone, type) and all(hasattr(backbone, part) for part in parts):
         return cast(NestedBackbone, backbone)
     raise BackboneError(f"a backbone must be a name, a folder or a loaded backbone, was: {type(backbone).__name__}")
 

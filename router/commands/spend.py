@@ -72,16 +72,26 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 @reports
-def profile(backbone: Backbone = "nano-mqt", as_json: AsJson = False) -> None:
-    """Measure this machine's latency for a backbone and save it; `Cost.ms` predicts from it afterwards."""
+def profile(
+    backbone: Backbone = "nano-mqt",
+    device: Annotated[str, typer.Option(help="where it will answer: cpu, cuda, cuda:1, ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="what it will answer in: float32, bfloat16, float16, ...")] = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine's latency for a backbone and save it; `Cost.ms` predicts from it afterwards.
+
+    A profile holds for one backbone on one device in one dtype.
+    """
     from encoders.profiling import measure
 
-    measured = measure(load(backbone))
+    measured = measure(load(backbone, device, dtype))
     path = measured.save()
     if as_json:
         typer.echo(
             json.dumps(
                 {
+                    "device": measured.device,
+                    "dtype": measured.dtype,
                     "encode_ms": measured.encode_ms,
                     "step_ms": measured.step_ms,
                     "prefill_ms": dict(zip(measured.prompt_tokens, measured.prefill_ms, strict=True)),

@@ -1,6 +1,7 @@
 """Model folders: a round trip, and every kind of damage named."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -75,6 +76,22 @@ def _grow(folder):
     path.write_text(json.dumps(values))
 
 
+def _leap(folder):
+    """As many entries as before, one of them far beyond the embeddings."""
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    last = max(values["model"]["vocab"], key=values["model"]["vocab"].get)
+    values["model"]["vocab"][last] = 9999
+    path.write_text(json.dumps(values))
+
+
+def _store(dtype):
+    return lambda folder: edit(folder, lambda tensors: tensors.update({KEY: tensors[KEY].to(dtype)}))
+
+
+KEY = "connector.query"
+
+
 def _infect(folder):
     edit(folder, lambda tensors: tensors["connector.query"].fill_(float("nan")))
 
@@ -82,7 +99,11 @@ def _infect(folder):
 DAMAGE = {
     "weights that are no numbers": (_infect, r"must be finite, was: NaN or infinity in \['connector.query'\]"),
     "a config without end": (lambda f: (f / "config.json").write_text("[" * 200_000), "must be JSON"),
-    "more tokens than embeddings": (_grow, "at most vocab_size = 300 entries"),
+    "more tokens than embeddings": (_grow, "must be below vocab_size = 300, .* was: 300"),
+    "a token without an embedding": (_leap, "must be below vocab_size = 300, .* was: 9999"),
+    "weights of 8 bits": (_store(torch.float8_e4m3fn), r"stored as one of .*F32.*, was: \['connector.query F8_E4M3'\]"),
+    "weights of whole numbers": (_store(torch.int32), r"was: \['connector.query I32'\]"),
+    "weights of yes and no": (_store(torch.bool), r"was: \['connector.query BOOL'\]"),
     "no config": (lambda f: (f / "config.json").unlink(), "must hold config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "must hold model.safetensors"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "must hold tokenizer.json"),
@@ -155,6 +176,61 @@ def test_models_load_once_per_process_from_any_thread(folder):
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(lambda _: loading.load(folder), range(8)))
     assert all(model is loaded[0] for model in loaded)
+
+
+@pytest.mark.parametrize("load", [loading.load, checkpoint.load])
+def test_a_model_first_loaded_in_inference_mode_is_a_whole_one(folder, tiny, load):
+    """Its weights counted no changes, and the copy that a process keeps stayed broken for good."""
+    with torch.inference_mode():
+        model = load(folder)
+        assert model.fingerprint == tiny.fingerprint
+    assert not any(tensor.is_inference() for tensor in model.state_dict().values())
+    assert model.fingerprint == tiny.fingerprint
+
+
+def test_each_dtype_is_loaded_once(folder):
+    half = loading.load(folder, dtype="bfloat16")
+    assert half.dtype == torch.bfloat16 and loading.load(folder).dtype == torch.float32
+    assert loading.load(folder, dtype="bfloat16") is half
+
+
+@pytest.mark.parametrize(
+    ("where", "rule"),
+    [
+        ({"dtype": "int8"}, r"a dtype must be one of \['float32', 'bfloat16', .*\], was: 'int8'"),
+        ({"device": "abacus"}, "a device must be one that torch can compute on here, was: 'abacus'"),
+        ({"device": "meta"}, "a device must be one that torch can compute on here, was: 'meta'"),
+    ],
+)
+def test_devices_and_dtypes_that_are_none_are_refused(folder, where, rule):
+    with pytest.raises(BackboneError, match=rule) as told:
+        loading.load(folder, **where)
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_is_not_loaded_in_whole_numbers(folder):
+    with pytest.raises(BackboneError, match=r"a dtype must be one of .* was: torch.int32"):
+        checkpoint.load(folder, dtype=torch.int32)
+
+
+def test_saving_without_a_card_keeps_the_one_that_is_there(tmp_path):
+    """Saving over a model of the library once left it an empty card."""
+    folder = tmp_path / "model"
+    shutil.copytree(loading.locate("nano-m3"), folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    model = checkpoint.load(folder)
+    model.save_pretrained(folder, dtype=torch.float16)
+    assert (folder / "README.md").read_text(encoding="utf-8") == card != ""
+    assert checkpoint.load(folder).fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_model_without_a_card_gets_a_plain_one_that_is_true(tiny, tmp_path, dtype):
+    tiny.save_pretrained(tmp_path / "m", dtype=dtype)
+    card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# tiny-mqt\n") and "1, 2, 5, 9, 16" in card
+    assert f"connector {sum(p.numel() for p in tiny.connector.parameters()):,}" in card
+    assert checkpoint.load(tmp_path / "m").fingerprint in card  # of what is stored, not of what was rounded
 
 
 @pytest.mark.parametrize("name", ["nano-gpt", "", "../nano-mqt", "/no/such/folder", "nul\0", "x" * 5000])

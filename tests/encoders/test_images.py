@@ -1,13 +1,14 @@
 """Every kind of picture gives the right pixels or one clear error."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from encoders.errors import ImageError
-from encoders.images import MAX_PIXELS, Preparation, open_image, square
+from encoders.images import MAX_BYTES, MAX_PIXELS, Preparation, open_image, square
 
 
 def encoded(picture: Image.Image, format_: str = "PNG", **options) -> bytes:
@@ -129,6 +130,21 @@ def bomb(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(size):
     with pytest.raises(ImageError, match=f"at most {MAX_PIXELS:,} pixels"):
         open_image(bomb(*size))
+
+
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # a hole: takes no room on the disk
+    with pytest.raises(ImageError, match=f"at most {MAX_BYTES:,} bytes, was: {MAX_BYTES + 1:,} in 'huge.png'"):
+        open_image(tmp_path / "huge.png")
+
+
+def test_pipes_and_devices_are_refused_before_they_are_read(tmp_path):
+    """A pipe that nobody writes to would be waited for, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in ("/dev/null", "/dev/zero", tmp_path / "pipe.png"):
+        with pytest.raises(ImageError, match=r"must name a readable file, .*not a regular file"):
+            open_image(path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """NestedLlava: mixed budgets in a batch, text that stays text, scoring and sampling."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,8 @@ def test_sampling_is_seeded_and_differs_from_greedy(tiny, pictures, questions):
     other = tiny.generate(encoded, questions, 4, temperature=2.0, seed=4)
     assert [g.token_ids for g in first] == [g.token_ids for g in again]
     assert [g.token_ids for g in first] != [g.token_ids for g in other]
+    cold = tiny.generate(encoded, questions, 4, temperature=1e-6, seed=3)
+    assert [g.token_ids for g in cold] == [g.token_ids for g in tiny.generate(encoded, questions, 4)]
     narrow = tiny.generate(encoded, questions, 4, temperature=2.0, top_p=1e-6, seed=3)
     assert [g.token_ids for g in narrow] == [g.token_ids for g in tiny.generate(encoded, questions, 4)]
 
@@ -187,6 +191,16 @@ def test_the_fingerprint_follows_weights_and_configuration(make_tiny):
     assert make_tiny("mqt", max_new_tokens=7).fingerprint != first.fingerprint
 
 
+def test_weights_made_in_inference_mode_have_a_fingerprint_that_follows_them(make_tiny):
+    """They count no changes; asking for the count was an error."""
+    backbone = make_tiny("mqt")
+    with torch.inference_mode():
+        backbone.to(torch.float64)
+        before = backbone.fingerprint
+        backbone.connector.query.add_(1)
+    assert before == make_tiny("mqt").fingerprint != backbone.fingerprint
+
+
 def test_save_pretrained_and_load_are_a_round_trip(tiny, tmp_path):
     tiny.save_pretrained(tmp_path / "m")
     assert type(tiny).load(tmp_path / "m").fingerprint == tiny.fingerprint
@@ -197,7 +211,14 @@ def test_save_pretrained_and_load_are_a_round_trip(tiny, tmp_path):
     [
         (lambda b, e: b.encode([]), "at least one picture"),
         (lambda b, e: b.encode(np.zeros((6, 8, 3), np.uint8)), r"write \[picture\]"),
+        (lambda b, e: b.encode(Path("x.png")), r"was: PosixPath; write \[picture\]"),
+        (lambda b, e: b.encode("x.png"), r"was: str; write \[picture\]"),
+        (lambda b, e: b.encode(bytearray(b"x")), r"was: bytearray; write \[picture\]"),
+        (lambda b, e: b.encode(None), r"was: NoneType; write \[picture\]"),
+        (lambda b, e: b.encode(picture for picture in ()), r"was: generator; write \[picture\]"),
         (lambda b, e: b.generate(e.select([]), [], 4), "at least one question"),
+        (lambda b, e: b.generate(e, ["hm"], [1, [2]]), "m must be one number or one per question"),
+        (lambda b, e: b.generate(e, ["hm"], [[1, [2]]]), "m must be a whole number"),
         (lambda b, e: b.score(e.select([]), [], [], 4), "at least one question"),
         (lambda b, e: b.answer_ladder(e, ["hm"], []), "at least one m"),
         (lambda b, e: b.score_ladder(e, ["hm"], ["a"], []), "at least one m"),
@@ -206,7 +227,11 @@ def test_save_pretrained_and_load_are_a_round_trip(tiny, tmp_path):
         (lambda b, e: b.score(e, ["hm"], ["\ud83d"], 4), "must be Unicode"),
         (lambda b, e: b.generate(e, ["hm"], 4, temperature=float("nan")), "temperature must be a finite number"),
         (lambda b, e: b.generate(e, ["hm"], 4, temperature=-1), "temperature must be a finite number"),
+        (lambda b, e: b.generate(e, ["hm"], 4, temperature=1e-40), "0 for greedy or from 1e-06 to 1e"),
+        (lambda b, e: b.generate(e, ["hm"], 4, temperature=10**400), "temperature must be a finite number"),
         (lambda b, e: b.generate(e, ["hm"], 4, top_p=2), r"top_p must be in \(0, 1\]"),
+        (lambda b, e: b.generate(e, ["hm"], 4, top_p=0), r"top_p must be in \(0, 1\]"),
+        (lambda b, e: b.generate(e, ["hm"], 4, top_p="1"), r"top_p must be in \(0, 1\]"),
         (lambda b, e: b.generate(e, ["hm"], 4, max_new_tokens=2.5), "max_new_tokens must be a whole number"),
         (lambda b, e: b.generate(e, ["hm"], 4, max_new_tokens=True), "max_new_tokens must be a whole number"),
         (lambda b, e: b.generate(e, ["hm"], torch.tensor(True)), "m must be"),

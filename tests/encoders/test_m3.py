@@ -106,3 +106,24 @@ def test_errors_name_rule_and_value(connector):
         pack_tiles(torch.zeros(4, 576, 2), 1, (672, 672), "flat", torch.zeros(2), PINPOINTS)
     with pytest.raises(BackboneError, match="square grid, was: 35"):
         pool(torch.zeros(1, 35, 2), 1)
+
+
+MISSHAPEN = {
+    "0.weight": [(12,), (7, 8), (12, 8, 1), ()],
+    "0.bias": [(7,), (12, 1)],
+    "2.weight": [(12, 8), (12,)],
+    "2.bias": [(8,)],
+}
+
+
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in MISSHAPEN for shape in MISSHAPEN[name]])
+def test_projector_weights_that_do_not_fit_each_other_are_named(name, shape):
+    weights = {"0.weight": (12, 8), "0.bias": (12,), "2.weight": (12, 12), "2.bias": (12,)} | {name: shape}
+    told = ".*" if name == "0.weight" else rf"\['{name}'\]"  # against which the others are held
+    with pytest.raises(BackboneError, match=f"do not fit each other: of another shape {told}"):
+        MatryoshkaPooling.from_state_dict({key: torch.zeros(size) for key, size in weights.items()})
+
+
+def test_a_key_that_ends_with_the_prefix_is_no_weight_of_the_projector():
+    weights = {key: torch.tensor(value) for key, value in ARRAYS.items() if key.startswith("mm_projector.")}
+    MatryoshkaPooling.from_state_dict(weights | {"model.mm_projector.": torch.zeros(1), "": torch.zeros(1)})

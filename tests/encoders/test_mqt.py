@@ -1,5 +1,7 @@
 """The query transformer against the official implementation, and the law it stands on."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,13 @@ def test_a_missing_weight_is_an_error_that_names_it(weights, golden, lost):
 def test_a_misshapen_weight_is_an_error_that_names_it(weights, golden):
     weights[PREFIX + "ln_q.bias"] = torch.zeros(3)
     with pytest.raises(BackboneError, match=r"of another shape \['ln_q.bias'\]"):
+        MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))
+
+
+@pytest.mark.parametrize("name", ["query", "proj"])
+def test_a_matrix_that_is_none_is_an_error_that_names_it(weights, golden, name):
+    weights[PREFIX + name] = torch.zeros(3)
+    with pytest.raises(BackboneError, match=rf"must be matrices, was: \['{name} \(3,\)'\]"):
         MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))
 
 
@@ -137,12 +146,80 @@ def test_the_cache_is_dropped_whenever_weights_can_have_changed(module, act):
     assert module._maps is None
 
 
+def fresh_maps(module):
+    """What the weights say now."""
+    other = copy.deepcopy(module)
+    other._maps = None
+    with torch.no_grad():
+        return other.attention(36)
+
+
+CHANGES = {  # ln_k.bias is not among them: what it adds to every key alike, a softmax over keys does not see
+    name: lambda module, name=name: module.get_parameter(name).mul_(1.5).add_(torch.randn(()))
+    for name in ("query", "pos_embed", "ln_q.weight", "ln_q.bias", "ln_k.weight", "attn.in_proj_weight")
+} | {
+    "a bias": lambda module: module.attn.in_proj_bias.copy_(torch.randn_like(module.attn.in_proj_bias)),
+    "another query": lambda module: setattr(module, "query", torch.nn.Parameter(torch.randn_like(module.query))),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", CHANGES, ids=str)
+def test_maps_follow_weights_edited_in_evaluation(module, case):
+    """Maps once outlived `with torch.no_grad(): weight.copy_(...)`: a wrong answer without an error."""
+    before = module.attention(36)
+    CHANGES[case](module)
+    after = module.attention(36)
+    assert torch.allclose(after, fresh_maps(module), atol=1e-6)
+    assert (after - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_maps_follow_an_optimiser_in_evaluation(module, fused):
+    """Torch counts no changes that a fused optimiser makes."""
+    optimizer = torch.optim.AdamW([module.query], lr=0.5, fused=fused)
+    with torch.no_grad():
+        before = module.attention(36)
+    module(torch.randn(1, 36, 32), 16).square().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert torch.allclose(module.attention(36), fresh_maps(module), atol=1e-6)
+        assert (module.attention(36) - before).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_weight_that_lies_where_another_lay_is_not_taken_for_it(module):
+    for _ in range(20):
+        module.attention(36)
+        for _ in range(2):  # the first frees the memory that the second may be given
+            module.query.data = torch.randn(16, 32)
+        assert torch.allclose(module.attention(36), fresh_maps(module), atol=1e-6)
+
+
+def test_kept_maps_never_stand_in_for_a_gradient(module):
+    module.attn.requires_grad_(False)
+    with torch.no_grad():
+        module(torch.randn(1, 36, 32), 4)
+    module(torch.randn(1, 36, 32), 4).sum().backward()
+    assert module.query.grad[:4].abs().sum() > 0
+
+
+def test_weights_made_in_inference_mode_are_never_taken_as_unchanged(weights, golden):
+    with torch.inference_mode():
+        module = MatryoshkaQueryTransformer.from_state_dict(weights, int(golden["heads"]))
+        assert np.abs(module.attention(36).numpy() - golden["attention"]).max() < 2e-6
+        module.query.add_(torch.randn_like(module.query))
+        assert np.abs(module.attention(36).numpy() - golden["attention"]).max() > 1e-3
+    with torch.no_grad():
+        assert module(torch.tensor(golden["features"]), 4).shape[1] == 4
+
+
 def test_attention_does_not_see_the_picture_and_is_computed_once(module):
     with torch.no_grad():
         module(torch.randn(1, 36, 32), 4)
-        kept = module._maps[1]
+        kept = module._maps.computed
         module(torch.randn(2, 36, 32), 16)
-    assert module._maps[1] is kept
+    assert module._maps.computed is kept
 
 
 def test_gradients_reach_the_queries_in_training_and_after_inference(module):

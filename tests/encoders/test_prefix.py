@@ -126,14 +126,46 @@ def test_attention_that_looks_ahead_scores_answers_alone(looking, pictures, ques
     assert np.allclose(scores[2][:, 1], alone) and scores[1].shape == (0, 2)
 
 
-def test_a_prefix_asks_once_whether_its_work_is_shared(tiny, pictures, monkeypatch):
+def test_a_prefix_asks_once_whether_its_work_is_shared(tiny, pictures, questions, monkeypatch):
     """Comparing all weights at every rung of every batch is work in the hottest loop of a sweep."""
-    asked, real = [], prefix.shares
+    asked, real = [], prefix.causal
+    monkeypatch.setattr(prefix, "causal", lambda backbone: asked.append(1) or real(backbone))
     cache = VisualPrefix(tiny, tiny.encode(pictures), 16)
-    monkeypatch.setattr(prefix, "shares", lambda backbone: asked.append(1) or real(backbone))
     for m in (9, 5, 2, 1):
         cache.crop(m)
+        cache.ask(questions, max_new_tokens=1)
     assert len(asked) == 1
+
+
+@pytest.fixture
+def passes(tiny, monkeypatch):
+    """(places in the cache, new places) of each pass of the language model over embeddings, as they come."""
+    assert prefix.causal(tiny)  # the self-check, once for given weights, has passes of its own
+    found, original = [], tiny.language.model.forward
+
+    def forward(inputs_embeds=None, past_key_values=None, **options):
+        if inputs_embeds is not None:
+            found.append((past_key_values.get_seq_length(), inputs_embeds.shape[1]))
+        return original(inputs_embeds=inputs_embeds, past_key_values=past_key_values, **options)
+
+    monkeypatch.setattr(tiny.language.model, "forward", forward)
+    return found
+
+
+def test_a_ladder_takes_one_prefill_and_one_pass_per_rung(tiny, pictures, questions, passes):
+    tiny.answer_ladder(tiny.encode(pictures), questions)
+    start = len(tiny.prefix_ids)
+    assert passes[0] == (0, start + 16)
+    assert [held for held, _ in passes[1:]] == [start + m for m in (16, 9, 5, 2, 1)]
+
+
+def test_extending_reads_nothing_but_the_tokens_that_lack(tiny, pictures, questions, passes):
+    encoded = tiny.encode(pictures)
+    short = VisualPrefix(tiny, encoded, 2)
+    passes.clear()
+    asked = prefix.extend(short, 9).ask(questions)
+    assert passes[0] == (len(tiny.prefix_ids) + 2, 7) and passes[1][0] == len(tiny.prefix_ids) + 9 == short.length
+    same([asked], [tiny.generate(encoded, questions, 9)])
 
 
 def test_cropping_up_and_extending_down_are_refused(tiny, pictures):
@@ -169,6 +201,24 @@ def test_attention_that_looks_ahead_is_noticed_and_not_shared(looking, pictures,
     assert not prefix.shares(looking)
     encoded = looking.encode(pictures)
     same(looking.answer_ladder(encoded, questions), independent(looking, encoded, questions, looking.ladder))
+
+
+def test_a_prefix_of_attention_that_looks_ahead_asks_alone(looking, pictures, questions):
+    """Going on from its cache gave other answers than independent runs, without a word."""
+    encoded, answers = looking.encode(pictures), ["red", "4711", "no", "x"]
+    grown = VisualPrefix(looking, encoded, 2)
+    for m, change in ((2, None), (9, grown.extend), (16, grown.extend), (5, grown.crop)):
+        if change is not None:
+            change(m)
+        alone = looking.generate(encoded, questions, m)
+        same([grown.ask(questions)], [alone])
+        same([grown.ask(questions, drafts=[(7, 7)] * 4)], [alone])
+        assert np.allclose(grown.score(questions, answers), looking.score(encoded, questions, answers, m))
+    generations, scores = grown.measure(questions, [["red"], [], ["no", "7"], ["x"]], max_new_tokens=3)
+    same([generations], [looking.generate(encoded, questions, 5, max_new_tokens=3)])
+    assert np.allclose(scores[2], looking.score(encoded.select([2, 2]), [questions[2]] * 2, ["no", "7"], 5))
+    with pytest.raises(QuestionError, match="one question each, was: 1"):
+        grown.ask(questions[:1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

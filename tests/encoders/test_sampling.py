@@ -53,3 +53,17 @@ def test_sequential_m_out_of_range_is_refused(m):
 def test_unknown_method_is_refused():
     with pytest.raises(BackboneError, match=r"one of \['average', 'sequential', 'spatial'\], was: 'random'"):
         SampledProjection(8, 12, 36, "random")
+
+
+@pytest.mark.parametrize("method", ["average", "spatial", "sequential"])
+def test_a_baseline_is_built_from_published_weights(method):
+    """The constructor it inherited knew of no method and failed."""
+    source = SampledProjection(8, 12, 36, method).half()
+    weights = {f"model.mm_projector.{key}": value for key, value in source.projector.state_dict().items()}
+    built = SampledProjection.from_state_dict(weights, patches=36, method=method)
+    patches = torch.randn(2, 36, 8).half()
+    assert type(built) is SampledProjection and not built.training
+    assert torch.equal(built(patches, 9), source(patches, 9))
+    assert built.allows(5) == (method == "sequential")
+    with pytest.raises(BackboneError, match="a sampling method must be one of"):
+        SampledProjection.from_state_dict(weights, method="random")

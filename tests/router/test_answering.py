@@ -89,6 +89,40 @@ def test_a_cap_holds_whatever_the_rule_decides(tiny):
         answer(PICTURE, "hm", 2, backbone=tiny, router=object())
 
 
+class Plain:
+    """A backbone as the contract allows: its fields are set on the object, and m comes as a sequence."""
+
+    def __init__(self, inner):
+        self.inner, self.name, self.ladder, self.fingerprint = inner, "plain", inner.ladder, "0" * 64
+
+    def allows(self, m):
+        return self.inner.allows(m)
+
+    def encode(self, images):
+        return self.inner.encode(images)
+
+    def visual_tokens(self, encoded, m):
+        return self.inner.visual_tokens(encoded, m)
+
+    def generate(self, encoded, questions, m, max_new_tokens=None):
+        return self.inner.generate(encoded, questions, [m[row] for row in range(len(questions))], max_new_tokens)
+
+    def cost(self, visual_tokens, text_tokens, new_tokens):
+        return self.inner.cost(visual_tokens, text_tokens, new_tokens)
+
+
+@pytest.mark.parametrize("asked", [{"budget": 5}, {"m": 5}], ids=str)
+def test_a_backbone_is_known_by_what_it_has_not_by_its_class(tiny, asked):
+    """One whose fields were set on the object was refused, and one that takes a sequence of m was given a number."""
+    found = answer(PICTURE, "hm", **asked, backbone=Plain(tiny))
+    assert (found.m, found.backbone, found.text) == (5, "plain", answer(PICTURE, "hm", m=5, backbone=tiny).text)
+
+
+def test_the_class_of_a_backbone_is_no_backbone(tiny):
+    with pytest.raises(BackboneError, match="a loaded backbone, was: type"):
+        answer(PICTURE, "hm", backbone=type(tiny))
+
+
 def test_every_source_of_a_picture_gives_the_same_answer(tiny, tmp_path):
     path = tmp_path / "picture.png"
     PICTURE.save(path)

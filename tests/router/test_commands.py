@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from encoders import checkpoint
+from encoders import checkpoint, loading
 from router.commands import app
 
 
@@ -68,6 +68,22 @@ def test_profile_measures_and_saves(model):
     result = call("profile", "--backbone", model, "--json")
     assert json.loads(result.stdout)["step_ms"] > 0
     assert "prefill of" in call("profile", "--backbone", model).stdout
+
+
+def test_profile_measures_in_the_dtype_that_will_answer(model):
+    """It knew float32 on the CPU alone, though a profile holds for one device and dtype."""
+    measured = json.loads(call("profile", "--backbone", model, "--dtype", "bfloat16", "--json").stdout)
+    assert (measured["device"], measured["dtype"]) == ("cpu", "bfloat16")
+    found = loading.load(model, dtype="bfloat16").profile
+    assert found is not None and found.step_ms == measured["step_ms"]
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"), [("--dtype", "a dtype must be one of"), ("--device", "a device must be one that torch")]
+)
+def test_profile_refuses_what_is_no_dtype_or_device(model, option, rule):
+    result = call("profile", "--backbone", model, option, "abacus")
+    assert result.exit_code == 2 and rule in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_models_lists_what_is_packaged():
