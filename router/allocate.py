@@ -75,6 +75,8 @@ def allocate(
     if not (math.isfinite(price) and price >= 0):
         raise BudgetError(f"a stored price must be a finite number, at least 0, was: {price!r}; 0 charges nothing")
     charged = costs if price_cost is None else checked(curve, price_cost)[1]
+    if budget is not None and budget.cap is not None:
+        charged = _never_less(charged, costs)
     value = curves - price * charged
     if budget is not None and budget.cap is not None:
         value = np.where(_within_cap(costs, budget), value, -np.inf)
@@ -120,6 +122,17 @@ def checked(curve: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not fine.all():
         raise DataError(f"costs must be positive and finite, was: {costs[~fine][0]}; charge what the arm really costs")
     return curves, np.broadcast_to(costs, curves.shape)
+
+
+def _never_less(charged: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """What arms are charged, (n, k), where one that takes more of the cap is charged no less than one that takes less.
+
+    Else a higher cap could let in an arm of less score that happens to be charged less.
+    """
+    order = np.argsort(costs, axis=1, kind="stable")
+    rising = np.maximum.accumulate(np.take_along_axis(charged, order, axis=1), axis=1)
+    back: np.ndarray = np.take_along_axis(rising, np.argsort(order, axis=1, kind="stable"), axis=1)
+    return back
 
 
 def _within_cap(costs: np.ndarray, budget: Budget) -> np.ndarray:

@@ -106,6 +106,8 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
             picture = open_image(example.picture())
         except MatryoshkaError as error:
             batch.errors[row] = Unanswered(example.id, str(error))
+        except Exception as error:  # a picture may be anybody's callable; one that fails is one bad row
+            batch.errors[row] = Unanswered(example.id, f"{type(error).__name__}: {error}")
         else:
             pictures.append(picture)
             batch.rows.append(row)

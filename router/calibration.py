@@ -20,6 +20,7 @@ from router.routed import Routed, price_array, price_of_mean
 from training_data.curves import table
 
 FEWEST = 50  # pictures; below, prices would be fixed on luck
+_MOST_PRICES = 1000  # of a file that anybody may have written; a fit makes 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,8 @@ class Calibration:
         typical: (k,) mean cost of each arm on the rows the router was fitted on: what a choice is charged, since the
             length of an answer is not known before it is given.
         full: number of the best constant arm on the rows the router was fitted on.
-        prices: (p,) descending to 0, worth telling apart; fixed on out-of-fold curves of the rows it was fitted on,
-            before any of these rows was seen, as the certificate wants it.
+        prices: (p,) descending, worth telling apart and cheaper than full; fixed on out-of-fold curves of the rows it
+            was fitted on, before any of these rows was seen, as the certificate wants it.
         operating: the price that keeps 99 % of full's score here at the least cost; NaN where none does: full for all.
         trained: (t,) int64, keys of all pictures that were fitted or calibrated on.
         sources: (s,) str, sorted, the data sets of all training rows; source_score, source_cost: (s + 1, k), their
@@ -60,6 +61,8 @@ class Calibration:
         if self.typical.shape != (arms,) or not (self.typical > 0).all() or not 0 <= self.full < arms:
             raise DataError(f"calibration needs a positive typical cost per arm ({arms}), was: {self.typical}")
         prices, shape = self.prices, (len(self.sources) + 1, arms)
+        if prices.size > _MOST_PRICES:  # rows x prices x arms are looked at together
+            raise DataError(f"calibration needs at most {_MOST_PRICES} prices, was: {prices.size}")
         if (np.diff(price_array(prices)) > 0).any():  # slopes that differ by rounding make prices that do not
             raise DataError(f"calibration needs prices that never rise, was: {prices}")
         if self.source_score.shape != shape or self.source_cost.shape != shape:

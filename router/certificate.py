@@ -106,6 +106,8 @@ def certify(
 ) -> Certificate:
     """The cheapest price that keeps a promise, by fixed-sequence testing from full over the dearest price downwards.
 
+    A price that saves nothing on these pictures is of no use, whatever it keeps: then it is full, too.
+
     The first price that fails ends the sequence, whatever the cheaper ones look like: so each is tested at the whole
     alpha, and risk may rise and fall along the prices (Angelopoulos et al. 2021, Learn then Test).
 
@@ -143,6 +145,8 @@ def certify(
     share = 1 / folded.size[folded.member]  # of a row in its picture
     paid = math.fsum(share * costs[np.arange(len(costs)), arms[:, last]])  # fsum: the same in any row order
     saving = 1 - paid / math.fsum(share * costs[:, top])
+    if saving <= 0:
+        return Certificate(kind, limit, alpha, pictures, None, None, 0.0, 0.0, least)
     seen = float(values[:, last].mean())
     return Certificate(kind, limit, alpha, pictures, float(asked[last]), last, seen, saving, least)
 

@@ -36,12 +36,14 @@ class Columns:
         words: whether lengths and word lists are read.
         scores: the text's linear readings, or None.
         arms: names, for the readings' columns.
+        both_ends: whether both ends of a long text are read (`question.excerpt`).
     """
 
     visual: tuple[str, ...]
     words: bool
     scores: QuestionScores | None
     arms: tuple[str, ...]
+    both_ends: bool = True
 
     def __post_init__(self) -> None:
         if self.scores is not None and len(self.scores.intercept) != len(self.arms):
@@ -75,8 +77,9 @@ class Columns:
         texts = list(dict.fromkeys(questions))  # people ask the same of many pictures: each text is read once
         place = dict(zip(texts, range(len(texts)), strict=True))
         row = np.array([place[text] for text in questions], np.int64)
-        readings = None if self.scores is None else self.scores(texts)[row]
-        words = question.word_features(texts)[row] if self.words else None
+        told = [question.excerpt(text, self.both_ends) for text in texts]
+        readings = None if self.scores is None else self.scores(told)[row]
+        words = question.word_features(texts, self.both_ends)[row] if self.words else None
         return self._joined(len(questions), visual, names, words, readings)
 
     def of(self, questions: Sequence[str], features: Features | None) -> np.ndarray:
@@ -126,7 +129,8 @@ class Columns:
         if unknown := sorted(set(groups) - {*GROUPS, *MORE}):
             raise DataError(f"groups of columns are {', '.join((*GROUPS, *MORE))}, was: {unknown[0]!r}")
         chosen = tuple(name for name in names if group_of(name) in groups) if visual is not None else ()
-        scores, readings = QuestionScores.fit(questions, target, dataset, fold) if "text" in groups else (None, None)
+        told = [question.excerpt(text) for text in questions]
+        scores, readings = QuestionScores.fit(told, target, dataset, fold) if "text" in groups else (None, None)
         columns = cls(chosen, "words" in groups, scores, tuple(arms))
         if not columns.names:
             raise DataError(f"a router must read something, was: no column of {', '.join(groups)}; sweep with pictures")

@@ -41,6 +41,8 @@ class Competitor:
         prices: (p,) fixed before a test row was seen.
         routing_cost: of one decision; nothing for one that looks at no picture.
         count: pictures it was fitted on, where the row is about that; 0 elsewhere.
+        out_of_fold: G on the very rows it was fitted on, each predicted without its fold: what a choice between
+            competitors may look at. NaN where it was not asked for.
     """
 
     name: str
@@ -50,12 +52,14 @@ class Competitor:
     prices: np.ndarray
     routing_cost: float
     count: int = 0
+    out_of_fold: float = math.nan
 
     @classmethod
     def of(cls, name: str, router: Router, test: Outcomes, count: int = 0) -> Competitor:
         """A fitted router as a competitor."""
         own = router.calibration
-        return cls(name, router.routed(test), own.routed(), own.known(), own.prices, router.routing_cost, count)
+        parts = router.routed(test), own.routed(), own.known(), own.prices, router.routing_cost
+        return cls(name, *parts, count, out_of_fold(router))
 
 
 class Competitors:
@@ -92,6 +96,10 @@ class Competitors:
         return Known.of(self.train.dataset, self.train.score, self.train.cost)
 
     def nulls(self) -> Iterator[Competitor]:
+        rows = self.test, self._ready.held, self._ready.own
+        mean = self._known.score[-1]
+        yield self._from_curves("constant arms (hull)", [np.tile(mean, (len(part), 1)) for part in rows], 0.0)
+        yield self._from_curves("data set's name", [self._known.means(part.dataset)[0] for part in rows], 0.0)
         own = Competitor.of("shuffled router (same m)", self.router, self.test)
         rng = np.random.default_rng(self._seed)
         yield replace(own, test=_shuffled(own.test, rng), calibration=_shuffled(own.calibration, rng))
@@ -115,7 +123,7 @@ class Competitors:
         ready = self._ready
         facts = [_told(rows, words, self.train) for rows in (ready.own, self.test, ready.held)]
         own, test, held = self._curves(facts)
-        yield self._from_curves("privileged (knows the facts)", test, held, own, 0.0)
+        yield self._from_curves("privileged (knows the facts)", [test, held, own], 0.0)
 
     def probe(self) -> Iterator[Competitor]:
         """The router's columns, and the model's own first token at the smallest m where a gate finds it worth its cost.
@@ -170,7 +178,8 @@ class Competitors:
             name: None if (table := getattr(self.train, name)) is None else table[order]
             for name in ("score", "gold_logprob", "confidence", "text", *FIRST_TOKEN)
         }
-        yield self._refit("permuted labels", replace(self.train, **tables))
+        # Held against what data sets' names truly say: of permuted labels they would say nothing.
+        yield replace(self._refit("permuted labels", replace(self.train, **tables)), known=self._known)
 
     def left_out(self) -> Iterator[Competitor]:
         names, sizes = np.unique(self.test.dataset, return_counts=True)
@@ -227,17 +236,19 @@ class Competitors:
             for curve, X in zip(curves, parts, strict=True):
                 curve[:, arm] = fitted.predict_proba(X)[:, 1]
         own, test, held = curves
-        return self._from_curves("logistic regression per arm", test, held, own, self.router.routing_cost)
+        return self._from_curves("logistic regression per arm", [test, held, own], self.router.routing_cost)
 
-    def _from_curves(
-        self, name: str, test: np.ndarray, held: np.ndarray, own: np.ndarray, routing_cost: float
-    ) -> Competitor:
+    def _from_curves(self, name: str, curves: Sequence[np.ndarray], routing_cost: float) -> Competitor:
         """From curves for test rows, calibration rows, and the rows fitted on, which only spread the prices."""
-        ready, typical = self._ready, self._ready.own.cost.mean(axis=0)
-        tested, calibrated, fitted = (
-            Routed.of(rows, curve, typical) for rows, curve in ((self.test, test), (ready.held, held), (ready.own, own))
-        )
+        rows, typical = (self.test, self._ready.held, self._ready.own), self._ready.own.cost.mean(axis=0)
+        tested, calibrated, fitted = (Routed.of(part, curve, typical) for part, curve in zip(rows, curves, strict=True))
         return Competitor(name, tested, calibrated, self._known, price_grid(fitted), routing_cost)
+
+
+def out_of_fold(router: Router) -> float:
+    """G on the rows a router was fitted on, out of fold, as its facts tell; NaN where they do not."""
+    told = router.facts.get("out_of_fold_gap")
+    return told if isinstance(told, float) else math.nan
 
 
 def _shuffled(rows: Routed, rng: np.random.Generator) -> Routed:

@@ -14,7 +14,7 @@ import numpy as np
 
 from encoders.errors import DataError
 from router.allocate import tie_keys
-from router.bench import Bench, Known, keeping
+from router.bench import NEAR, Bench, Known, keeping
 from router.calibration import FEWEST, Calibration
 from router.columns import GROUPS, TEXT, Columns, group_of
 from router.evaluation import OPERATING, check_routing_cost
@@ -30,6 +30,7 @@ _BELIEVED = 2  # standard errors of the gap that must lie above 0
 _RESAMPLES = 100  # of the pictures that were fitted on, for the standard error of the gap they recover out of fold
 LEAST = -1e4  # natural log-probability; what is less likely, -inf included, is as unlikely as this
 _FREE = 1e-3  # of what the cheapest answer costs: that much takes .002 of G away (docs/log.md)
+_SEEDS = 2**32  # as many as scikit-learn takes
 _SPLIT = 71  # seed of that split: another than a user's own, or their parts would fall together
 _LIBRARIES = ("lightgbm", "scikit-learn", "numpy", "matryoshka-router")
 
@@ -69,8 +70,8 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     """A router from originals, their arms in the order they have; see `Router.fit`."""
     if head not in ("gain", "ordinal"):
         raise DataError(f"head must be 'gain' or 'ordinal', was: {head!r}")
-    if seed < 0:
-        raise DataError(f"a seed must be a whole number from 0 on, was: {seed}")
+    if not 0 <= seed < _SEEDS:
+        raise DataError(f"a seed must be a whole number from 0 to {_SEEDS - 1}, was: {seed}")
     if routing_cost is not None:
         check_routing_cost(routing_cost)
     ready = prepared(rows, groups, seed)
@@ -83,9 +84,9 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     believed = gap > _BELIEVED * error
     blind = [group for group in groups if group in TEXT]
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
-        return fit(rows, head, blind, routing_cost, seed)
+        return fit(rows, head, blind, 0.0, seed)
     readout = predictor.readout_ if believed else predictor.readout_.flat()
-    prices = price_grid(Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical))
+    prices = cheaper_than_full(Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical), full, charge)
     unseen = Routed.of(held, readout(columns.of(held.question.tolist(), held.features)), typical)
     place = keeping(unseen, prices, full, charge, (OPERATING,))[OPERATING]
     calibration = Calibration(
@@ -134,6 +135,17 @@ def out_of_fold_gap(rows: Routed, full: int, routing_cost: float) -> tuple[float
     pairs = zip(drawn.means(bench.columns), drawn.weights(), strict=True)
     error = float(np.nanstd([recovered(*pair) for pair in pairs]))
     return float(np.nan_to_num(recovered(bench.columns.mean(axis=0), np.ones(len(rows))))), float(np.nan_to_num(error))
+
+
+def cheaper_than_full(rows: Routed, full: int, routing_cost: float) -> np.ndarray:
+    """Prices, descending, at which these rows cost less than full: no others are worth a test or a promise.
+
+    Where full is not the dearest arm, the lowest prices would buy arms above it. All prices where none is cheaper.
+    """
+    prices = price_grid(rows)
+    paid = rows.realised(prices).cost.mean(axis=0) + routing_cost
+    cheaper = paid < rows.cost[:, full].mean() * (1 - NEAR)
+    return prices[cheaper] if cheaper.any() else prices
 
 
 def parted(rows: Outcomes) -> tuple[Outcomes, Outcomes]:

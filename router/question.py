@@ -42,7 +42,7 @@ _YES_NO = frozenset(
 )
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[?]", re.UNICODE)
 _OPTION = re.compile(r"(?m)^[^\S\n]*\(?[A-Z][.):]\s")  # not \s*: from each of many empty lines it would read all
-_MOST = 400  # characters that are read; what comes behind them is prompt or noise
+_MOST = 400  # characters that are read of either end; between them lie examples, passages and instructions
 _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the ridge; the out-of-fold error chooses
 _FEWEST = 3  # rows an n-gram must occur in
 _BALANCE = (1.0, 0.5, 0.3)  # of single words, pairs and triples: each has this length in every question
@@ -57,18 +57,29 @@ _LISTED = {  # word -> the numbers of the lists it is in
 NAMES = (*(f"words_{name}" for name in WORDS), *(f"words_{name}" for name in LEXICONS))
 
 
-def tokens(question: str) -> list[str]:
+def excerpt(question: str, both_ends: bool = True) -> str:
+    """The part of a question that is read: all of a short one, else both ends, or as in formats 1 and 2 the first.
+
+    Where every question has the same long preamble, only its end says what is asked.
+    """
+    if not both_ends:
+        return question[:_MOST]
+    return question if len(question) <= 2 * _MOST else f"{question[:_MOST]}\n{question[-_MOST:]}"
+
+
+def tokens(text: str) -> list[str]:
     """Words in lower case between a start and an end mark, so that an n-gram can say "begins with"."""
-    return ["<s>", *_TOKEN.findall(question[:_MOST].lower()), "</s>"]
+    return ["<s>", *_TOKEN.findall(text.lower()), "</s>"]
 
 
-def word_features(questions: Sequence[str]) -> np.ndarray:
+def word_features(questions: Sequence[str], both_ends: bool = True) -> np.ndarray:
     """(n, len(NAMES)) float32: logarithms of lengths, counts of digits and options, and hits of each word list."""
-    return np.array([_row(question) for question in questions], dtype=np.float32).reshape(len(questions), len(NAMES))
+    rows = [_row(question, both_ends) for question in questions]
+    return np.array(rows, dtype=np.float32).reshape(len(questions), len(NAMES))
 
 
-def _row(question: str) -> list[float]:
-    words = tokens(question)[1:-1]
+def _row(question: str, both_ends: bool) -> list[float]:
+    words = tokens(excerpt(question, both_ends))[1:-1]
     digits = sum(word.isdigit() for word in words)
     options = len(_OPTION.findall(question))
     hits = [0.0] * len(LEXICONS)
@@ -123,7 +134,8 @@ class QuestionScores:
             array = getattr(self, name)
             if array.shape != shape or not np.isfinite(array).all():
                 raise DataError(f"question scores need {name} of shape {shape} and finite, was: {array.shape}")
-        if sorted(self.vocabulary.values()) != list(range(grams)):
+        numbers = list(self.vocabulary.values())
+        if any(type(number) is not int for number in numbers) or sorted(numbers) != list(range(grams)):
             raise DataError("a vocabulary numbers its n-grams from 0 on, was: otherwise")
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -99,7 +99,7 @@ class Router:
         from router.fitting import cheapest_first, fit, worth_reading
 
         rows = cheapest_first(_loaded(outcomes).originals())
-        return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
+        return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, int(seed))
 
     def save(self, folder: str | Path) -> Path:
         """Write a router folder (`router.saving`)."""

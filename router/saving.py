@@ -29,8 +29,9 @@ from router.question import QuestionScores
 from router.readout import Readout
 from router.routing import Router
 
-FORMAT = 2
-_READABLE = (1, FORMAT)  # format 1 had no readings beside the trees, and one length for all n-grams
+FORMAT = 3
+# Format 1 had no readings beside the trees, and one length for all n-grams; up to 2 only a text's start was read.
+_READABLE = (1, 2, FORMAT)
 _CONFIG = "config.json"
 _MAY_LACK = ("operating", "forest.threshold")  # no price that kept full's score; no split at a leaf
 _READOUT = "readout.safetensors"
@@ -61,8 +62,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: v is None or (isinstance(v, list) and len(v) == 2 and type(v[0]) is int and _names(v[1])),
     ),
     "columns": (
-        "names of visual features, and whether words and text are read",
-        lambda v: _names(v["visual"]) and isinstance(v["words"], bool) and isinstance(v["text"], bool),
+        "names of visual features, and whether words, text and both ends are read",
+        lambda v: _names(v["visual"]) and all(isinstance(v[name], bool) for name in ("words", "text", "both_ends")),
     ),
     "datasets": ("different names, sorted", lambda v: _names(v) and v == sorted(set(v))),
     "routing_cost": ("a finite number, at least 0", lambda v: _real(v) and v >= 0),
@@ -101,7 +102,12 @@ def save(router: Router, folder: Path) -> Path:
         "unit": router.unit,
         "backbone": router.backbone,
         "features": router.features,
-        "columns": {"visual": columns.visual, "words": columns.words, "text": columns.scores is not None},
+        "columns": {
+            "visual": columns.visual,
+            "words": columns.words,
+            "text": columns.scores is not None,
+            "both_ends": columns.both_ends,
+        },
         "datasets": calibration.sources.tolist(),
         "routing_cost": float(router.routing_cost),
         "answer_tokens": router.answer_tokens,
@@ -171,9 +177,11 @@ def _read(folder: Path) -> Router:
     config = _parsed(_bytes(folder / _CONFIG), _CONFIG)
     written = config.get("format") if isinstance(config, dict) else type(config).__name__
     if type(written) is not int or written not in _READABLE:
-        readable = " or ".join(map(str, _READABLE))
+        readable = f"{', '.join(map(str, _READABLE[:-1]))} or {FORMAT}"
         raise DataError(f"a router folder of format {readable} is read, was: format {written!r}; fit it again")
     config.setdefault("answer_tokens", None)  # of folders that were saved before routers knew it
+    if written < FORMAT and isinstance(config.get("columns"), dict):
+        config["columns"].setdefault("both_ends", False)
     _check(config)
     try:
         return _built(folder, config)
@@ -205,7 +213,8 @@ def _built(folder: Path, config: Mapping[str, Any]) -> Router:
             raise DataError("question.safetensors must hold a balance, missing: it; save the router again")
         scores = QuestionScores(vocabulary, words)
     arms, m = tuple(config["arms"]), config["m"]
-    columns = Columns(tuple(config["columns"]["visual"]), config["columns"]["words"], scores, arms)
+    told = config["columns"]
+    columns = Columns(tuple(told["visual"]), told["words"], scores, arms, told["both_ends"])
     stored = _arrays(files, _READOUT)
     readout = Readout.from_arrays(stored)
     _none_left(_READOUT, stored, readout.arrays())

@@ -7,6 +7,7 @@ Scores competitors; makes none of them (`router.competitors`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,35 +16,42 @@ import numpy as np
 from tqdm import tqdm
 
 from encoders.errors import DataError
-from router.competitors import Competitor, Competitors
+from router.competitors import Competitor, Competitors, out_of_fold
 from router.evaluation import Evaluation, evaluate
 from router.routed import named
 from router.routing import Router
 from training_data.outcomes import Outcomes
 
 PARTS = ("nulls", "heads", "privileged", "probe", "groups", "permuted", "left-out", "labels")
-_LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}")
+_LAST = (f"{'vs hull':>10s}", f"{'skill':>9s}", f"{'G out of fold':>15s}")
 
 
 @dataclass(frozen=True)
 class Row:
     """One competitor: its part of the study, its name, its evaluation, and how many pictures it was fitted on.
 
-    `count` is 0 where that is not what the row is about.
+    `count` is 0 where that is not what the row is about. `out_of_fold` is G on the rows fitted on, each predicted
+    without its fold (NaN where nobody asked): who chooses between heads chooses by it, not by the test.
     """
 
     part: str
     name: str
     evaluation: Evaluation
     count: int = 0
+    out_of_fold: float = math.nan
 
 
 @dataclass(frozen=True)
 class Study:
-    """The router's own evaluation and its competitors'."""
+    """The router's own evaluation and its competitors', and the router's own G out of fold."""
 
     router: Evaluation
     rows: tuple[Row, ...]
+    out_of_fold: float = math.nan
+
+    def lines(self) -> tuple[Row, ...]:
+        """The router's own row, then its competitors'."""
+        return Row("", "this router", self.router, out_of_fold=self.out_of_fold), *self.rows
 
     def row(self, name: str) -> Evaluation:
         """The evaluation of a competitor.
@@ -58,8 +66,12 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for `json.dumps`."""
-        rows = [{"part": row.part, "name": row.name, **row.evaluation.to_json()} for row in self.rows]
-        return {"router": self.router.to_json(), "rows": rows}
+        own, *rows = (
+            {"out_of_fold_gap": None if math.isnan(row.out_of_fold) else row.out_of_fold, **row.evaluation.to_json()}
+            for row in self.lines()
+        )
+        told = [{"part": row.part, "name": row.name, **one} for row, one in zip(self.rows, rows, strict=True)]
+        return {"router": own, "rows": told}
 
     def __str__(self) -> str:
         lines = [
@@ -68,7 +80,7 @@ class Study:
             "".join([f"{'':34s}{'G [95 %]':24s}{'linear':8s}", f"{'over identity':26s}{'saves, 99 %':>12s}", *_LAST]),
         ]
         part = ""
-        for row in (Row("", "this router", self.router), *self.rows):
+        for row in self.lines():
             if row.part != part:
                 part = row.part
                 lines.append(f"-- {part}")
@@ -83,6 +95,7 @@ def _line(row: Row) -> str:
     return (
         f"{row.name:34s}{gap:24s}{found.gap_recovered_linear.value:<8.3f}{over:26s}{saving.against_full.value:12.1%}"
         f"{saving.against_hull.value:10.1%}{found.brier_skill.value:9.3f}"
+        + ("" if math.isnan(row.out_of_fold) else f"{row.out_of_fold:15.3f}")
     )
 
 
@@ -145,9 +158,9 @@ def studies(
                 tested = one.test.select(np.isin(one.test.group, names))
                 if len(tested):
                     found = _scored(replace(one, test=tested), own, resamples, seed)
-                    rows[name].append(Row(part, one.name, found, one.count))
+                    rows[name].append(Row(part, one.name, found, one.count, one.out_of_fold))
     return {
-        name: Study(own.evaluate(test, resamples=resamples, seed=seed), tuple(rows[name]))
+        name: Study(own.evaluate(test, resamples=resamples, seed=seed), tuple(rows[name]), out_of_fold(own))
         for name, test in tests.items()
     }
 

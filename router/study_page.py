@@ -5,6 +5,7 @@ Knows how numbers are shown. Computes none of them (`router.study`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -36,13 +37,15 @@ def competitors(study: Study) -> Table:
     """One row per competitor, the router first; shares in [0, 1]."""
     gaps = ("gap recovered", "low", "high", "linear axis", "over identity", "low", "high")
     table = [["part", "competitor", *gaps, "saved at 99 %", "of the hull's cost", "Brier skill", "slope of gains"]]
-    for row in (Row("", "this router", study.router), *study.rows):
+    table[0].append("gap recovered out of fold")
+    for row in study.lines():
         found = row.evaluation
         gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[0.99]
         saved, hull = saving.against_full.value, saving.against_hull.value
         values = [gap.value, gap.low, gap.high, found.gap_recovered_linear.value, over.value, over.low, over.high]
         values += [saved, hull, found.brier_skill.value, found.gain_slope.value]
-        table.append([row.part, row.name, *(f"{value:.3f}" for value in values)])
+        out_of_fold = "" if math.isnan(row.out_of_fold) else f"{row.out_of_fold:.3f}"
+        table.append([row.part, row.name, *(f"{value:.3f}" for value in values), out_of_fold])
     return table
 
 
@@ -72,7 +75,7 @@ def _curves(study: Study) -> bytes:
 
 def _gaps(study: Study) -> bytes:
     figure = figures.new_figure()
-    rows = [Row("", "this router", study.router), *study.rows]
+    rows = study.lines()
     figure.set_size_inches(7.5, 1.5 + 0.27 * len(rows))
     axes = figure.subplots()
     found = [row.evaluation.gap_recovered for row in rows]

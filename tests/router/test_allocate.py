@@ -67,15 +67,17 @@ def test_a_dearer_budget_never_lowers_the_predicted_score(seed, kind):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_under_a_price_on_other_costs_a_dearer_cap_never_lowers_the_value(seed):
+def test_under_a_price_on_other_costs_a_dearer_cap_never_lowers_the_predicted_score(seed):
     _, curve, cost = tables(seed)
-    other = np.random.default_rng(seed).random(curve.shape) + 0.1
-    value = curve - 0.7 * other
+    other = np.random.default_rng(seed).random(curve.shape) + 0.1  # rises with nothing
     caps = np.arange(cheapest(cost).max(), dearest(cost).max() + 2)
     arms = [allocate(curve, cost, Budget(cap=cap, unit="ms"), price=0.7, price_cost=other) for cap in caps]
-    assert (np.diff([taken(value, chosen).sum() for chosen in arms]) >= 0).all()
-    assert (arms[-1] == allocate(curve, cost, None, price=0.7, price_cost=other)).all()
-    assert (arms[-1] == value.argmax(axis=1)).all()
+    assert (np.diff([taken(curve, chosen) for chosen in arms], axis=0) >= 0).all()
+    rising = cost**0.5 * (1 + other[:, :1])  # in the order of the cap's own costs nothing is changed
+    free = [
+        allocate(curve, cost, budget, price=0.7, price_cost=rising) for budget in (Budget(cap=1e9, unit="ms"), None)
+    ]
+    assert (free[0] == free[1]).all() and (free[1] == (curve - 0.7 * rising).argmax(axis=1)).all()
 
 
 def every_budget(cost):

@@ -37,6 +37,7 @@ def bad(examples, tmp_path):
         "notes": ({"image": tmp_path / "notes.png"}, "in a format Pillow reads"),
         "number": ({"image": 7}, "an image must be a path, bytes"),
         "several": ({"image": (picture, picture)}, "one picture to be asked for it, was: 2"),
+        "gone": ({"image": lambda: open(tmp_path / "gone.png")}, "FileNotFoundError"),
         "blank": ({"question": " \n"}, "at least one visible character"),
         "none": ({"question": None}, "at least one visible character"),
         "half": ({"question": "half \ud83d"}, "lone surrogate"),
@@ -123,7 +124,7 @@ def test_batches_of_one_equal_batches_of_many(tiny, fitted, examples, budget):
 @pytest.mark.parametrize("size", [1, 4, 32])
 def test_a_bad_row_costs_only_itself_and_says_why(tiny, fitted, examples, bad, budget, size):
     rows = list(examples[:12])
-    for place, (row, _) in zip((0, 1, 3, 5, 7, 9, 13, 19), bad.values(), strict=True):
+    for place, (row, _) in zip((0, 1, 3, 5, 7, 9, 13, 17, 20), bad.values(), strict=True):
         rows.insert(place, row)
     options = {"backbone": tiny, "router": fitted, "batch_size": size}
     found = list(answer_batch(rows, budget, **options))

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from router import Budget, BudgetError, DataError
+from router import Budget, BudgetError, DataError, Router
 from router.allocate import allocate, best_arms
 from router.calibration import Calibration
 from router.certificate import certify
@@ -158,6 +158,18 @@ def test_a_certificate_goes_from_full_downwards(make):
     assert fine.certificate(Budget(max_loss=0.1)).price == fine.prices[0]
 
 
+def test_where_full_is_not_the_dearest_arm_no_price_costs_more_than_it(train):
+    """Arm 64 is the best for some and the worse on average: at price 0 more would be spent than on full for all."""
+    score = train.score.copy()
+    score[:, 3] = np.where(np.arange(len(train)) % 3 == 0, 1 - score[:, 2], score[:, 2] * (train.dataset != "d0"))
+    router = Router.fit(replace(train, score=score))
+    calibration = router.calibration
+    paid = calibration.routed().realised(calibration.prices).cost.mean(axis=0)
+    assert router.arms[calibration.full] == "16" and len(calibration.prices) > 5 and calibration.prices[-1] > 0
+    assert paid.max() <= 1.1 * calibration.typical[2] < calibration.typical[3]  # these are 120 other pictures
+    assert calibration.certificate(Budget(max_broken=0.3)).saving > 0
+
+
 def test_a_certificate_is_that_of_the_choices_at_its_prices(router):
     calibration, budget = router.calibration, Budget(max_loss=0.1)
     prices = calibration.prices[::-1]
@@ -211,6 +223,7 @@ def test_it_comes_back_from_its_arrays(router):
         "a price without end": ("prices", lambda a: np.append(np.inf, a)),
         "a negative price": ("prices", lambda a: a - 1e-9),
         "no prices": ("prices", lambda a: a[:0]),
+        "more prices than memory": ("prices", lambda a: np.zeros(1001)),
         "a table of prices": ("prices", lambda a: a[None]),
         "a negative operating price": ("operating", lambda a: -1 - abs(a)),
         "an operating price without end": ("operating", lambda a: a + np.inf),

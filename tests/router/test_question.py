@@ -11,7 +11,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from encoders.errors import DataError
 from router import question
-from router.question import NAMES, QuestionScores, grams, tokens, word_features
+from router.question import NAMES, QuestionScores, excerpt, grams, tokens, word_features
 
 WORDS = "what who where how many colour number is the a dog cat sign left of in this picture red written there".split()
 
@@ -57,9 +57,15 @@ def test_tokens_are_words_in_lower_case_between_two_marks(text, expected):
     assert tokens(text) == ["<s>", *expected, "</s>"]
 
 
-def test_tokens_end_after_400_characters():
-    assert tokens("a " * 50_000) == ["<s>", *["a"] * 200, "</s>"]
-    assert tokens("x" * 100_000) == ["<s>", "x" * 400, "</s>"]
+def test_of_a_long_text_both_ends_are_read():
+    assert excerpt("is it?" * 130) == "is it?" * 130
+    long = "You are a helpful assistant. " * 1000 + "Is it a dog?"
+    assert excerpt(long) == long[:400] + "\n" + long[-400:]
+    assert excerpt(long, both_ends=False) == long[:400]
+    counting, reading = ("Same preamble. " * 100 + end for end in ("How many are there?", "Read the word."))
+    assert (word_features([counting]) != word_features([reading])).any()
+    one, other = word_features([counting, reading], both_ends=False)  # as routers of formats 1 and 2 do
+    assert np.flatnonzero(one != other).tolist() == [NAMES.index("words_log_characters")]
 
 
 def test_grams_are_runs_of_one_to_three_tokens():
@@ -80,7 +86,7 @@ def test_grams_are_runs_of_one_to_three_tokens():
         ("pick\nA. cat\n(B) dog\n  C: cow\nD) hen\nE.g. no", {"options": 4, "words": 12}),
         ("A. cat\n\n \nB. dog", {"options": 2, "words": 4}),
         ("Vitamin A. is it\nAB. x\na. y", {"words": 8}),
-        ("how many" + " " * 1000 + "red 7", {"counting": 1, "words": 2}),
+        ("how many" + " " * 1000 + "red 7" + " " * 1000 + "left", {"counting": 1, "place": 1, "words": 3}),
         ("🐕\0", {}),
     ],
     ids=lambda value: None if isinstance(value, dict) else ascii(value)[:24],
@@ -319,7 +325,17 @@ def test_arrays_that_contradict_each_other_are_refused(name, value):
         QuestionScores(VOCABULARY, ARRAYS | {name: value})
 
 
-@pytest.mark.parametrize("vocabulary", [{"<s>": 0}, {"<s>": 0, "dog": 0}, {"<s>": 0, "dog": 2}, {"<s>": -1, "dog": 0}])
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        {"<s>": 0},
+        {"<s>": 0, "dog": 0},
+        {"<s>": 0, "dog": 2},
+        {"<s>": -1, "dog": 0},
+        {"<s>": 0.0, "dog": 1},
+        {"<s>": False, "dog": True},
+    ],
+)
 def test_a_vocabulary_numbers_the_columns(vocabulary):
     with pytest.raises(DataError, match=r"question scores need|numbers its n-grams from 0 on"):
         QuestionScores(vocabulary, ARRAYS)

@@ -213,7 +213,8 @@ def test_a_cap_may_be_larger_than_any_float(router, curve):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "a seed must be a whole number from 0 on, was: -1"),
+        ({"seed": -1}, "a seed must be a whole number from 0 to 4294967295, was: -1"),
+        ({"seed": 2**32}, "a seed must be a whole number from 0 to 4294967295, was: 4294967296"),
         ({"head": "x"}, "head must be 'gain' or 'ordinal', was: 'x'"),
         ({"routing_cost": float("nan")}, "routing_cost must be a finite number, at least 0, was: nan"),
         ({"routing_cost": -1.0}, "routing_cost must be a finite number, at least 0, was: -1"),

@@ -20,6 +20,7 @@ from safetensors.numpy import save as arrays_as_bytes
 
 from router import Budget, DataError, Router
 from router.card import card
+from router.saving import FORMAT
 from training_data.outcomes import Features
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -150,7 +151,7 @@ def test_every_file_stands_in_config_json_with_its_sha256(saved):
     router, folder = saved
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     digests = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir() if f.name != "config.json"}
-    assert config["files"] == digests and config["format"] == 2
+    assert config["files"] == digests and config["format"] == FORMAT
     assert set(digests) == {name for name in BLOBS if router.columns.scores is not None or name[0] not in "qv"}
 
 
@@ -508,9 +509,9 @@ CONFIGS = {
     "not JSON": (lambda c: "{'format': 1}", "config.json must be JSON, was: "),
     "brackets without end": (lambda c: "[" * 200_000, "config.json must be JSON, was: "),
     "not text": (lambda c: b"\xff\xfe\x00", "config.json must be JSON, was: "),
-    "a list": (lambda c: [c], "of format 1 or 2 is read, was: format 'list'; fit it again"),
+    "a list": (lambda c: [c], "of format 1, 2 or 3 is read, was: format 'list'; fit it again"),
     "null": (lambda c: None, "was: format 'NoneType'"),
-    "another format": (lambda c: c | {"format": 3}, "of format 1 or 2 is read, was: format 3; fit it again"),
+    "another format": (lambda c: c | {"format": 4}, "of format 1, 2 or 3 is read, was: format 4; fit it again"),
     "no format": (lambda c: {k: v for k, v in c.items() if k != "format"}, "was: format None"),
     "format as text": (lambda c: c | {"format": "1"}, "was: format '1'"),
     "a file above": (lambda c: with_file(c, "../router/README.md"), "sha256 by file, of readout.safetensors"),
@@ -541,6 +542,10 @@ CONFIGS = {
         r"forest must read its \d+ columns, was: \d+",
     ),
     "words as text": (lambda c: c | {"columns": c["columns"] | {"words": "no"}}, "columns as names of visual features"),
+    "ends that are not told": (
+        lambda c: c | {"columns": {name: v for name, v in c["columns"].items() if name != "both_ends"}},
+        "columns as names of visual features",
+    ),
     "a cost that is NaN": (
         lambda c: c | {"routing_cost": float("nan")},
         "routing_cost as a finite number, at least 0, was: nan",
@@ -663,7 +668,7 @@ def test_bytes_changed_anywhere_are_refused_or_are_a_routers(folder, name):
 # ---- what was saved long ago
 
 
-@pytest.mark.parametrize("name", ["router-table", "router-table-2"])
+@pytest.mark.parametrize("name", ["router-table", "router-table-2", "router-table-3"])
 def test_a_golden_router_decides_as_it_did(name):
     """These folders and what they decided are never to be regenerated: routers out there must be read for ever.
 
@@ -677,7 +682,14 @@ def test_a_golden_router_decides_as_it_did(name):
 
         router = Router.fit(make_worded(600, seed=7))
 
-    with budgets None, Budget(144), Budget(mean=90), Budget(price=0.0005) and Budget(max_loss=0.2). Then
+    with budgets None, Budget(144), Budget(mean=90), Budget(price=0.0005) and Budget(max_loss=0.2). Format 3, where both
+    ends of a long text are read:
+
+        rows = make_worded(700, seed=8)
+        long = np.array(["tell me. " * 60 + q if k % 3 else q for k, q in enumerate(rows.question)], dtype=object)
+        router = Router.fit(replace(rows, question=long))
+
+    with budgets None, Budget(144), Budget(mean=90), Budget(price=0.001) and Budget(max_loss=0.2). Then
 
         router.save(folder)
         questions = [*rows.question[:14], "", "how many?", "is it red or blue?", "🐕 A. B?", "pick\\nA. one", "x" * 999]
@@ -696,7 +708,7 @@ def test_a_golden_router_decides_as_it_did(name):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 400_000
 
 
-@pytest.mark.parametrize("name", ["router-table", "router-table-2"])
+@pytest.mark.parametrize("name", ["router-table", "router-table-2", "router-table-3"])
 def test_a_golden_router_is_saved_anew_and_decides_alike(name, tmp_path):
     router = Router.load(GOLDEN / name)
     questions = json.loads((GOLDEN / name / "decisions.json").read_text(encoding="utf-8"))["questions"]
@@ -707,3 +719,11 @@ def test_a_golden_router_is_saved_anew_and_decides_alike(name, tmp_path):
 def test_the_golden_router_of_format_2_reads_what_that_format_added():
     router = Router.load(GOLDEN / "router-table-2")
     assert 0 < router.readout.share[0] < 1 and router.columns.scores.balance.tolist() == [1.0, 0.5, 0.3]
+    assert not router.columns.both_ends
+
+
+def test_the_golden_router_of_format_3_reads_the_end_of_a_long_text():
+    router = Router.load(GOLDEN / "router-table-3")
+    one, other, early = ("tell me. " * 60 + "is the w1 there", "tell me. " * 60 + "is the w2 there", "tell me. " * 60)
+    assert router.columns.both_ends and not np.array_equal(*router.curves([one, other]))
+    assert not np.array_equal(*router.curves([one, early]))

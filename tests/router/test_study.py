@@ -16,6 +16,8 @@ from router.predictor import folds_of
 from router.study import PARTS, studies, study
 from training_data.outcomes import Outcomes
 
+CONSTANT = ("constant arms (hull)", "data set's name")
+
 
 @pytest.fixture(scope="module")
 def tables():
@@ -43,7 +45,7 @@ def of(found, part):
 
 def test_every_part_has_its_rows(whole):
     assert {part: of(whole, part) for part in PARTS} == {
-        "nulls": ["shuffled router (same m)", "question only", "image only", "logistic regression per arm"],
+        "nulls": [*CONSTANT, "shuffled router (same m)", "question only", "image only", "logistic regression per arm"],
         "heads": ["head gain", "head ordinal"],
         "privileged": ["privileged (knows the facts)"],
         "probe": [],
@@ -57,6 +59,27 @@ def test_every_part_has_its_rows(whole):
 def test_labels_of_other_questions_earn_nothing(whole):
     found = whole.row("permuted labels").gap_recovered
     assert found.low <= 0 and found.value < 0.1
+
+
+def test_constant_arms_and_the_data_set_s_name_stand_in_every_table(whole):
+    fixed, name = (whole.row(row) for row in CONSTANT)
+    assert fixed.gap_recovered.value == pytest.approx(0, abs=1e-9) and fixed.brier_skill.value < 0
+    assert name.gap_recovered.value == pytest.approx(whole.router.gap_recovered_identity.value, abs=0.02)
+    assert name.brier_skill.value == pytest.approx(0, abs=1e-9)
+
+
+def test_heads_are_compared_by_what_no_test_row_decided(whole, own, tables):
+    told = {row.name: row.out_of_fold for row in whole.lines()}
+    assert told["this router"] == told["head gain"] == own.facts["out_of_fold_gap"]
+    assert told["head ordinal"] == Router.fit(tables[0], head="ordinal").facts["out_of_fold_gap"]
+    assert math.isnan(told["data set's name"]) and "G out of fold" in str(whole)
+    rows = {row["name"]: row["out_of_fold_gap"] for row in whole.to_json()["rows"]}
+    assert rows["head ordinal"] == told["head ordinal"] and rows["data set's name"] is None
+
+
+def test_permuted_labels_are_held_against_what_the_names_truly_say(whole):
+    found = whole.row("permuted labels")
+    assert found.gap_recovered_identity.value == pytest.approx(whole.router.gap_recovered_identity.value, abs=0.02)
 
 
 def test_who_knows_the_facts_earns_more_than_who_sees_the_picture(whole):
@@ -149,14 +172,16 @@ def test_a_name_of_every_picture_is_no_fact(tables):
 def test_without_pictures_and_facts_a_study_leaves_their_parts_out():
     train, test = (replace(make_outcomes(100, seed=seed, features=False), meta=None) for seed in (4, 5))
     found = study(train, test, parts=["nulls", "privileged", "groups"], resamples=5)
-    assert of(found, "nulls") == ["shuffled router (same m)", "question only", "logistic regression per arm"]
+    assert of(found, "nulls") == [*CONSTANT, "shuffled router (same m)", "question only", "logistic regression per arm"]
     assert of(found, "privileged") == [] and of(found, "groups") == ["without words", "without text"]
     assert study(train, test, parts=["labels"], resamples=5).rows == ()
 
 
 def test_a_row_is_found_by_its_name_and_others_are_told(whole):
-    assert whole.row("head ordinal") is whole.rows[5].evaluation
-    with pytest.raises(DataError, match=r"rows are shuffled router .*, permuted labels, .*, was: 'oracle'"):
+    assert whole.row("head ordinal") is whole.rows[7].evaluation
+    with pytest.raises(
+        DataError, match=r"rows are constant arms .*, shuffled router .*, permuted labels, .*, was: 'oracle'"
+    ):
         whole.row("oracle")
 
 
