@@ -21,8 +21,8 @@ answer: $(VENV)/installed  ## ask a packaged picture at several budgets
 		$(BIN)/matryoshka-router answer examples/sign.png "what number is written" --budget $$budget || exit 1; \
 	done
 
-test: $(VENV)/installed  ## the fast test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/installed  ## the fast test suite, a file at a time on each core
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/installed  ## slow whole-path checks
 	$(BIN)/python -m pytest -m slow
@@ -37,11 +37,15 @@ fix: $(VENV)/tools
 	$(BIN)/ruff format .
 
 wheel: $(VENV)/tools  ## build, install away from the source, answer once
-	rm -rf dist build/wheel-venv
+	rm -rf dist build  # what an earlier build left would ride along
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
-	cd build/wheel-venv && bin/matryoshka-router answer ../../examples/sign.png "what number is written" --budget 64 --json
+	cd build/wheel-venv && for model in nano-mqt nano-m3; do \
+		bin/matryoshka-router answer ../../examples/sign.png "what number is written" --budget 64 --backbone $$model --json \
+		|| exit 1; \
+	done
+	! $(BIN)/python -m zipfile -l dist/*.whl | grep -E "^(tests|benchmarks|docs|examples)/"
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/answer_latency.py

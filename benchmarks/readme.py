@@ -12,6 +12,7 @@ import io
 import json
 import re
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from encoders.loading import load, packaged
@@ -142,7 +143,9 @@ def router() -> str:
         + " and ".join(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
         + ". Over the data set's name it is "
         + " and ".join("{:.3f} [{:.3f}, {:.3f}]".format(*test["router"]["over_identity"]) for test in tests)
-        + " more; the 99 % point keeps "
+        + " more (over the seeds "
+        + " and ".join(f"{mean(test['over_identity_by_seed']):.3f}" for test in tests)
+        + "); the 99 % point keeps "
         + " and ".join(f"{test['router']['kept_99']:.1%}" for test in tests)
         + " of full's score here; gains come true at a slope of "
         + " and ".join(f"{test['router']['slope']:.2f}" for test in tests)
@@ -159,7 +162,8 @@ def router() -> str:
         + ". Promises: over 1,000 calibration sets of 5,000 pictures, a certified loss of one point was exceeded in "
         f"{promises['max_loss .01, 5000']['violations']:.1%} and a share of 5 % broken in "
         f"{promises['max_broken .05, 5000']['violations']:.1%} of them (10 % are allowed). "
-        f"Fitting took {study['fit_seconds']:.0f} s ({study['cpu']}). (`benchmarks/`: "
+        f"Fitting took {study['fit_seconds']:.0f} s and at most {study['peak_gib']:.1f} GiB ({study['cpu']}). "
+        f"Intervals are of {study['resamples']:,} resamples of the pictures. (`benchmarks/`: "
         + ", ".join(f"{name} {found['commit']}" for name, found in measured.items())
         + ".)",
     ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import resource
 import statistics
 import time
 from typing import Any
@@ -86,6 +87,8 @@ def main() -> None:
         "backbone": train.backbone[0] if train.backbone else None,
         "trained_rows": len(train),
         "fit_seconds": round(statistics.median(seconds), 1),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),  # after the fits alone
+        "resamples": options.resamples,
         "routing_tflops": routers[0].routing_cost,
         "tests": {},
     }
@@ -96,6 +99,9 @@ def main() -> None:
         own = found.router
         seeds = [router.evaluate(test, resamples=2) for router in routers]
         gaps = [one.gap_recovered.value for one in seeds]
+        over = [one.gap_recovered_over_identity.value for one in seeds]
+        saved = [one.savings[0.99].against_hull.value for one in seeds]
+        kept = [one.savings[0.99].kept.value for one in seeds]
         areas = [one.gap.gained for one in seeds]
         rows = {row.name: figures(row.evaluation) for row in found.rows}
         privileged = next((row.evaluation for row in found.rows if row.part == "privileged"), None)
@@ -108,6 +114,9 @@ def main() -> None:
             "router": figures(own),
             "gap_by_seed": [round(value, 4) for value in gaps],
             "gap_mean": round(statistics.mean(gaps), 4),
+            "over_identity_by_seed": [round(value, 4) for value in over],
+            "saved_99_hull_by_seed": [round(value, 4) for value in saved],
+            "kept_99_by_seed": [round(value, 4) for value in kept],
             "identity": round(own.gap_recovered_identity.value, 4),
             "share_of_privileged": None
             if privileged is None or math.isnan(privileged.gap.gained)
