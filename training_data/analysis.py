@@ -5,6 +5,7 @@ Knows Outcomes. Draws and writes nothing (`training_data.figures`, `training_dat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class Part:
 
     Attributes:
         mean: score of every arm.
-        need: the cheapest arm within a point of the best.
+        need: the cheapest arm within `Diagnosis.points` of the best.
         label, stable: (k + 1,) how many examples have each oracle label, never-solved last.
     """
 
@@ -61,6 +62,7 @@ class Analysis:
         pictures, complexity: (g,) pictures with a solved question, and their mean oracle label in rungs from 0.
         correlation: features by Spearman's correlation of their picture mean with complexity, the strongest first.
         agreement: (k,) share of examples on which all replicates score alike; None without replicates.
+        failures: (id, reason) of examples that could not be measured.
     """
 
     outcomes: Outcomes
@@ -73,17 +75,30 @@ class Analysis:
     complexity: np.ndarray
     correlation: tuple[tuple[str, float], ...]
     agreement: np.ndarray | None
+    failures: tuple[tuple[str, str], ...] = ()
 
 
-def analyse(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Analysis:
+def analyse(
+    outcomes: Outcomes,
+    resamples: int = 2000,
+    seed: int = 0,
+    points: float = 1.0,
+    failures: Iterable[tuple[str, str]] = (),
+) -> Analysis:
     """All numbers of the report.
 
     Args:
         outcomes: as measured; replicates serve the corrected oracle and luck, everything else is of the originals.
         resamples: of the pictures, for every interval.
         seed: of the resamples and folds.
+        points: hundredths of score that an arm may be below the best and still be enough.
+        failures: (id, reason) of examples that could not be measured, as `store.failures` has them.
+
+    Raises:
+        DataError: `points` is negative.
     """
     rows = outcomes.originals()
+    lost = tuple(dict(failures).items())  # an example may fail in every replicate
     label = labels(rows.score, rows.cost)
     stable = labels(rows.score, rows.cost, stable=True)
 
@@ -92,14 +107,14 @@ def analyse(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Analysi
         means = drawn.means(own.score)
         estimates = tuple(interval(own.score[:, arm].mean(), means[:, arm]) for arm in range(len(rows.arms)))
         counts = (histogram(kind[chosen], len(rows.arms)) for kind in (label, stable))
-        return Part(name, len(own), drawn.pictures.size, estimates, need(own.score, own.cost, drawn), *counts)
+        return Part(name, len(own), drawn.pictures.size, estimates, need(own.score, own.cost, drawn, points), *counts)
 
     pictures, rungs = complexity(label, rows.group, len(rows.arms))
     whole = complete(outcomes.id, outcomes.replicate)
     replicated = outcomes.select(whole) if whole.any() else None
     return Analysis(
         outcomes=rows,
-        diagnosis=diagnose(outcomes, resamples, seed),
+        diagnosis=diagnose(outcomes, resamples, seed, points, len(lost)),
         whole=part("all", np.ones(len(rows), dtype=bool)),
         parts=tuple(part(str(name), rows.dataset == name) for name in np.unique(rows.dataset)),
         label=label,
@@ -108,6 +123,7 @@ def analyse(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Analysi
         complexity=rungs,
         correlation=_correlation(rows, pictures, rungs),
         agreement=None if replicated is None else agreement(_table(replicated, replicated.score)),
+        failures=lost,
     )
 
 

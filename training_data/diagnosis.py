@@ -53,8 +53,11 @@ class Diagnosis:
             level ladder, and there cannot tell it from examples that truly need fewer tokens.
         luck_from: "replicates" or "flips".
         never_solved: share of examples that no arm scores on.
-        enough: the cheapest arm within a point of the best.
+        enough: the cheapest arm within `points` of the best.
+        points: hundredths of score that may be lost there.
         dominated: arms that no mixture of fixed arms should use.
+        unparsed: answers of every arm that the metric could not read and counted as wrong; empty where nobody knows.
+        failed: examples that could not be measured and are in no number here.
     """
 
     verdict: Verdict
@@ -74,12 +77,15 @@ class Diagnosis:
     never_solved: float
     enough: Need
     dominated: tuple[str, ...]
+    points: float = 1.0
+    unparsed: tuple[int, ...] = ()
+    failed: int = 0
 
     @property
     def advice(self) -> tuple[str, ...]:
         """What to do, in plain sentences."""
         enough = self.arms[self.enough.arm]
-        constant = self.best if enough == self.best else f"{enough}, within a point of {self.best}"
+        constant = self.best if enough == self.best else f"{enough}, within {spelled(self.points)} of {self.best}"
         told = {
             "flat": f"Answer everything with {self.cheapest}: there is nothing to route.",
             "mostly luck": (
@@ -103,6 +109,12 @@ class Diagnosis:
             advice.append(
                 "A single run hardly tells luck from need: sweep with replicates before you trust the oracle."
             )
+        if unread := self.unread:
+            advice.append(f"Look at the answers that could not be read, they count as wrong: {unread}.")
+        if self.failed:
+            advice.append(
+                f"{self.failed:,} examples were not measured and are in no number here: see why, and mend them."
+            )
         if self.never_solved >= 0.25:
             advice.append(f"{self.never_solved:.0%} are solved by no arm: no budget buys them, a better model might.")
         if self.support < SUPPORT:
@@ -111,6 +123,12 @@ class Diagnosis:
                 "before you build on it."
             )
         return tuple(advice)
+
+    @property
+    def unread(self) -> str:
+        """How many answers could not be read, arm by arm, where there are any: "3 at 16, 1 at 64"."""
+        counted = zip(self.unparsed, self.arms, strict=False)
+        return ", ".join(f"{count:,} at {arm}" for count, arm in counted if count)
 
     def __str__(self) -> str:
         lines = [
@@ -127,7 +145,14 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Diagnosis:
+def spelled(points: float) -> str:
+    """Hundredths of score in words: "a point", "0.5 points"."""
+    return "a point" if points == 1 else f"{points:g} points"
+
+
+def diagnose(
+    outcomes: Outcomes, resamples: int = 2000, seed: int = 0, points: float = 1.0, failed: int = 0
+) -> Diagnosis:
     """Whether there is anything to route in these outcomes.
 
     Examples that have every replicate decide how much is luck; everything else is of the originals.
@@ -136,6 +161,8 @@ def diagnose(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Diagno
         outcomes: measured on pictures that stand for those to come.
         resamples: of the pictures, for intervals and support; luck by replicates is given 200 of them.
         seed: of the resamples.
+        points: hundredths of score that an arm may be below the best and still be enough; no verdict hangs on it.
+        failed: how many examples could not be measured, to be told.
     """
     rows = outcomes.originals()
     score, drawn = rows.score, Resamples(rows.group, resamples, seed)
@@ -171,7 +198,10 @@ def diagnose(outcomes: Outcomes, resamples: int = 2000, seed: int = 0) -> Diagno
         luck=interval(luck[0], luck[1:]),
         luck_from="replicates" if whole.any() else "flips",
         never_solved=float((score.max(axis=1) <= 0).mean()),
-        enough=need(score, rows.cost, drawn),
+        enough=need(score, rows.cost, drawn, points),
+        points=points,
+        unparsed=() if rows.parsed is None else tuple((rows.parsed < 1).sum(axis=0).tolist()),
+        failed=failed,
         dominated=tuple(arm for number, arm in enumerate(rows.arms) if number not in on_hull),
     )
 

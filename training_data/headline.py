@@ -8,8 +8,8 @@ are missing; elsewhere a missing, an unknown or a double answer is an error with
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from training_data.example import Example
 from training_data.readers import read
 from training_data.readers.llava import Given, plain_question, read_answers
 from training_data.readers.mme import COGNITION, PERCEPTION, Result, read_results
-from training_data.readers.pairing import none_left, pair
+from training_data.readers.pairing import Pair, none_left, pair, reworded
 from training_data.readers.pope import CATEGORIES
-from training_data.rows import Row, is_document, read_document
+from training_data.rows import Reading, Row, Tally, is_document, read_document
 from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_yes, score
 
 Figures = dict[str, Any]
@@ -28,14 +28,18 @@ _SERVED = ("vqav2", "vizwiz")
 _CHOICES = LETTERS[:5]  # ScienceQA has five at most
 
 
-def headline(benchmark: str, data: Path | None, answers: Path, *, split: str | None = None) -> Figures:
+def headline(
+    benchmark: str, data: Path | None, answers: Path, *, split: str | None = None, skip_bad: bool = False
+) -> Figures:
     """The headline figures of a benchmark under fixed keys.
 
     `pope`: {adversarial, popular, random: {accuracy, precision, recall, f1, yes_rate}, mean: {accuracy, f1}};
     `mme`: {perception, cognition, categories: {name: {score, accuracy, accuracy_plus}}};
     `scienceqa`: {accuracy, image_accuracy}; `docvqa`: {anls, n, unparsed};
     `chartqa`, `gqa`, `mmbench`, `textvqa`, `vizwiz`, `vqav2`: {accuracy, n, unparsed}. n counts what the figure is a
-    mean of: questions, and for `mmbench` circles of them. Where answers may be missing and are, "missing" counts them.
+    mean of: questions, and for `mmbench` circles of them. Where answers may be missing and are, "missing" counts them;
+    "reworded" those, where there are any, whose own prompt does not hold the question that they were joined to; and
+    "skipped" is {questions, answers, first: the first reason} where `skip_bad` passed over some.
 
     Args:
         benchmark: one of the above.
@@ -43,20 +47,22 @@ def headline(benchmark: str, data: Path | None, answers: Path, *, split: str | N
         answers: the model's answers: LLaVA's JSON Lines, a server's JSON, VLMEvalKit's table (.xlsx, .tsv), ScienceQA's
             results, MME's result folder.
         split: as in `readers.read`.
+        skip_bad: pass over bad rows of data and answers, and over answers to no question that is left.
 
     Raises:
         DataError: files that are missing or damaged, answers that do not fit the questions.
     """
     if benchmark not in _FIGURES:
         raise DataError(f"headline figures are known for {', '.join(_FIGURES)}, was: {benchmark!r}")
+    file = _AnswerFile(answers, Tally(skip_bad))
     if benchmark == "mme" and answers.is_dir():
-        return _mme_figures(read_results(answers))
+        return _mme_figures(read_results(answers, file.tally), skip_bad) | file.remarks(Reading(()))
     if data is None:
         raise DataError(
             f"the figures of {benchmark} need its data folder beside the answers, was: none; give it as data"
         )
-    gold = read(benchmark, data, split=split, pictures=False, text_only=True)
-    return _FIGURES[benchmark](gold.examples, answers)
+    gold = read(benchmark, data, split=split, skip_bad=skip_bad, pictures=False, text_only=True)
+    return _FIGURES[benchmark](gold.examples, file) | file.remarks(gold)
 
 
 def score_given(given: Given, example: Example) -> Scored:
@@ -70,60 +76,91 @@ def score_given(given: Given, example: Example) -> Scored:
     return score(evalai_normal(given.text) if served else given.text, example)
 
 
-def _complete(examples: Sequence[Example], answers: Iterable[Given], path: Path) -> list[tuple[Example, Given]]:
-    """Each answer with its question; no question is left."""
-    pairs = list(pair(examples, answers))
-    none_left(examples, {example.id for example, _ in pairs}, path.name)
-    return pairs
+@dataclass
+class _AnswerFile:
+    """The answers while they are joined to their questions; keeps what is to be said beside the figures."""
+
+    path: Path
+    tally: Tally
+    torn: int = 0  # rows that could not be read: so many questions may be left
+    pairs: list[Pair] = field(default_factory=list)
+
+    def read(self) -> list[Given]:
+        given = read_answers(self.path, self.tally)
+        self.torn = self.tally.bad
+        return given
+
+    def joined(self, examples: Sequence[Example], answers: Iterable[Given] | None = None) -> list[Pair]:
+        """Each answer with its question, at least one."""
+        self.pairs = list(pair(examples, self.read() if answers is None else answers, self.tally))
+        _check_some(self.pairs)
+        return self.pairs
+
+    def complete(self, examples: Sequence[Example], answers: Iterable[Given] | None = None) -> list[Pair]:
+        """Each answer with its question; no question is left."""
+        pairs = self.joined(examples, answers)
+        self.none_left(examples, {example.id for example, _ in pairs})
+        return pairs
+
+    def none_left(self, examples: Sequence[Example], answered: Collection[str]) -> None:
+        none_left(examples, answered, self.path.name, self.torn)
+
+    def remarks(self, gold: Reading) -> Figures:
+        """Entries beside the figures, where there is something to say."""
+        changed, messages = reworded(self.pairs), [*gold.messages, *self.tally.messages]
+        skipped = {"questions": gold.bad, "answers": self.tally.bad, "first": next(iter(messages), "")}
+        return ({"reworded": changed} if changed else {}) | ({"skipped": skipped} if messages else {})
 
 
 def _mean(scored: Sequence[Scored], name: str = "accuracy", missing: int = 0) -> Figures:
     """The mean of the values in percent, how many they are, and how many the rule could not read."""
-    if not scored:
-        raise DataError("a figure needs at least one answer, was: none; check the answer file")
+    _check_some(scored)
     figure = 100 * sum(one.value for one in scored) / len(scored)
     counts = {"n": len(scored), "unparsed": sum(not one.parsed for one in scored)}
     return {name: figure, **counts} | ({"missing": missing} if missing else {})
 
 
+def _check_some(answers: Sequence[object]) -> None:
+    if not answers:
+        raise DataError("a figure needs at least one answer, was: none; check the answer file")
+
+
 # Benchmarks ---------------------------------------------------------------------------------------------------------
 
 
-def _simple(name: str) -> Callable[[Sequence[Example], Path], Figures]:
+def _simple(name: str) -> Callable[[Sequence[Example], _AnswerFile], Figures]:
     """Every question answered, the mean of the scores: GQA's, ChartQA's and DocVQA's evaluators."""
 
-    def figures(examples: Sequence[Example], answers: Path) -> Figures:
-        pairs = _complete(examples, read_answers(answers), answers)
-        return _mean([score(given.text, example) for example, given in pairs], name)
+    def figures(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
+        return _mean([score(given.text, example) for example, given in answers.complete(examples)], name)
 
     return figures
 
 
-def _gqa(examples: Sequence[Example], answers: Path) -> Figures:
+def _gqa(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """GQA: LLaVA's answers are prepared first, predictions for GQA's own eval.py are compared as they are.
 
     As there, predictions for other questions than the balanced ones of the split are left out; "unknown" counts them.
     """
-    given = read_answers(answers)
+    given = answers.read()
     known = {example.id for example in examples}
-    pairs = _complete(examples, [one for one in given if one.id in known], answers)
-    figures = _mean([score_given(one, of) for of, one in pairs])
-    return figures | ({"unknown": len(given) - len(pairs)} if len(given) > len(pairs) else {})
+    balanced = [one for one in given if one.id in known]
+    figures = _mean([score_given(one, of) for of, one in answers.complete(examples, balanced)])
+    return figures | ({"unknown": len(given) - len(balanced)} if len(given) > len(balanced) else {})
 
 
-def _soft(examples: Sequence[Example], answers: Path) -> Figures:
+def _soft(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """VQAv2 and VizWiz: LLaVA's answers pass EvalAI's processor before they are sent, as its scripts do."""
-    pairs = _complete(examples, read_answers(answers), answers)
-    return _mean([score_given(given, one) for one, given in pairs])
+    return _mean([score_given(given, one) for one, given in answers.complete(examples)])
 
 
-def _textvqa(examples: Sequence[Example], answers: Path) -> Figures:
+def _textvqa(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """TextVQA: the mean over the answers there are, joined on question id, or on picture and question in the prompt.
 
     Questions asked twice about a picture are each held against the last one's gold answers, as published
     (https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_textvqa.py).
     """
-    pairs = list(pair(examples, read_answers(answers)))
+    pairs = answers.joined(examples)
     last = {(example.group, plain_question(example.question)): example for example in examples}
     scored = [
         score(given.text, one if given.id == one.id else last[one.group, plain_question(one.question)])
@@ -132,17 +169,14 @@ def _textvqa(examples: Sequence[Example], answers: Path) -> Figures:
     return _mean(scored, missing=len(examples) - len(pairs))
 
 
-def _scienceqa(examples: Sequence[Example], answers: Path) -> Figures:
+def _scienceqa(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """ScienceQA: over all questions of the split, missing ones wrong; image_accuracy over the answered with a picture.
 
     https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_science_qa.py ; a results JSON must be complete, as
     in https://github.com/lupantech/ScienceQA/blob/main/tools/evaluate_acc.py
     """
-    chosen = _choices(answers)
-    if chosen is None:
-        pairs = list(pair(examples, read_answers(answers)))
-    else:
-        pairs = _complete(examples, chosen, answers)
+    chosen = _choices(answers.path)
+    pairs = answers.joined(examples) if chosen is None else answers.complete(examples, chosen)
     scored = [score(given.text, example) for example, given in pairs]
     seen = [one for one, (example, _) in zip(scored, pairs, strict=True) if example.image != ()]
     total = _mean(scored, missing=len(examples) - len(pairs))
@@ -174,14 +208,13 @@ def _letter(results: Row, name: str) -> str:
     return _CHOICES[number] if number >= 0 else ""
 
 
-def _pope(examples: Sequence[Example], answers: Path) -> Figures:
+def _pope(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """POPE: counted per category, yes being the class to find; the mean is over the categories there are.
 
     https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_pope.py ; a ratio without a single case is 0.
     """
-    pairs = _complete(examples, read_answers(answers), answers)
     verdicts: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for example, given in pairs:
+    for example, given in answers.complete(examples):
         verdicts[example.meta["category"]].append((said_yes(given.text), example.answers[0] == "yes"))
     figures: Figures = {name: _detection(verdicts[name]) for name in CATEGORIES if name in verdicts}
     mean = {key: sum(one[key] for one in figures.values()) / len(figures) for key in ("accuracy", "f1")}
@@ -203,23 +236,27 @@ def _detection(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
     }
 
 
-def _mme(examples: Sequence[Example], answers: Path) -> Figures:
+def _mme(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """MME from LLaVA's answers, joined on picture and question: both questions of a picture have one id there."""
     results: dict[str, list[Result]] = defaultdict(list)
-    answered = set()
-    for example, given in pair(examples, read_answers(answers)):
-        answered.add(example.id)
+    pairs = answers.joined(examples)
+    for example, given in pairs:
         results[example.dataset].append(Result(example.group, example.answers[0].lower(), given.text, given.row))
-    none_left([example for example in examples if example.dataset in results], answered, answers.name)
-    return _mme_figures(results)
+    answered = {example.id for example, _ in pairs}
+    answers.none_left([example for example in examples if example.dataset in results], answered)
+    return _mme_figures(results, answers.tally.skip_bad)
 
 
-def _mme_figures(results: Mapping[str, Sequence[Result]]) -> Figures:
+def _mme_figures(results: Mapping[str, Sequence[Result]], skip_bad: bool) -> Figures:
     """MME's points: per subtask accuracy and accuracy_plus (both questions of a picture right), added in percent.
 
     https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation (eval_tool, calculation.py).
     Subtasks without results add nothing to the sums; "missing" names them where others of their half are there.
+    Pictures that lost a question to a bad row are left out.
     """
+    if skip_bad:
+        results = {name: whole for name, found in results.items() if (whole := _of_whole_pictures(found))}
+    _check_some(list(results))
     categories = {name: _subtask(found) for name, found in results.items()}
     perception, cognition = (
         sum(categories[name]["score"] for name in names if name in categories) for names in (PERCEPTION, COGNITION)
@@ -228,6 +265,11 @@ def _mme_figures(results: Mapping[str, Sequence[Result]]) -> Figures:
     missing = [name for names in halves for name in names if name not in categories]
     figures: Figures = {"perception": perception, "cognition": cognition, "categories": categories}
     return figures | ({"missing": missing} if missing else {})
+
+
+def _of_whole_pictures(results: Sequence[Result]) -> list[Result]:
+    counts = Counter(result.picture for result in results)
+    return [result for result in results if counts[result.picture] % 2 == 0]
 
 
 def _subtask(results: Sequence[Result]) -> dict[str, float]:
@@ -244,7 +286,7 @@ def _subtask(results: Sequence[Result]) -> dict[str, float]:
     return {"score": accuracy + plus, "accuracy": accuracy, "accuracy_plus": plus}
 
 
-def _mmbench(examples: Sequence[Example], answers: Path) -> Figures:
+def _mmbench(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     """MMBench: a question is right where all its rotations are; every row must be answered.
 
     Rotations are rows of the TSV (LLaVA's default) or rounds of LLaVA's answers ("round_id", "options", "option_char");
@@ -254,28 +296,35 @@ def _mmbench(examples: Sequence[Example], answers: Path) -> Figures:
     known = {example.id: example for example in examples}
     circles: dict[int, list[Scored]] = defaultdict(list)
     seen: set[tuple[str, int]] = set()
-    for given in _lettered(answers):
+
+    def joined(given: Given) -> Pair:
         turn = given.id, given.row.integer("round_id") if given.row.has("round_id") else 0
         if given.id not in known or turn in seen:
             rule = "a question may be answered once a round" if turn in seen else "every answer must belong to a row"
             given.row.refuse(rule, given.id, "check data folder and split")
+        turned = _rotated(known[given.id], given.row)
         seen.add(turn)
-        example = known[given.id]
-        circles[example.meta["circle"]].append(score(given.text, _rotated(example, given.row)))
+        circles[turned.meta["circle"]].append(score(given.text, turned))
+        return known[given.id], given
+
+    answers.pairs = list(answers.tally.each(_lettered(answers), joined))
     turns = Counter(name for name, _ in seen)
     rotating = len(seen) > len(turns)  # every row was asked once per choice
     whole = {name for name in turns if turns[name] == (len(known[name].choices or ()) if rotating else 1)}
-    none_left(examples, whole, answers.name)
+    answers.none_left(examples, whole)
+    for example in examples:
+        if example.id not in whole:  # its answer was a bad row
+            circles.pop(example.meta["circle"], None)
     figures = _mean([Scored(float(all(one.value for one in found))) for found in circles.values()])
     return figures | {"unparsed": sum(not one.parsed for found in circles.values() for one in found)}
 
 
-def _lettered(path: Path) -> list[Given]:
-    if path.suffix == ".json" and is_document(path):
-        letters = read_document(path)
+def _lettered(answers: _AnswerFile) -> list[Given]:
+    if answers.path.suffix == ".json" and is_document(answers.path):
+        letters = read_document(answers.path)
         if not letters.has("question_id"):
             return [Given(name, None, letters.text(name), letters) for name in letters.fields]
-    return read_answers(path)
+    return answers.read()
 
 
 def _rotated(example: Example, row: Row) -> Example:
@@ -288,7 +337,7 @@ def _rotated(example: Example, row: Row) -> Example:
     return replace(example, choices=options, answers=(LETTERS[letters.index(example.answers[0])],))
 
 
-_FIGURES: dict[str, Callable[[Sequence[Example], Path], Figures]] = {
+_FIGURES: dict[str, Callable[[Sequence[Example], _AnswerFile], Figures]] = {
     "chartqa": _simple("accuracy"),
     "docvqa": _simple("anls"),
     "gqa": _gqa,

@@ -15,11 +15,11 @@ import numpy as np
 
 from encoders import features
 from encoders.backbone import Generation
-from encoders.errors import MatryoshkaError
+from encoders.errors import DataError, MatryoshkaError
 from encoders.llava import LlavaImages, NestedLlava
 from training_data.example import Example
 from training_data.opening import Numbered, Opened
-from training_data.scores import LETTERS, LIKELIHOOD, Scored, score
+from training_data.scores import LETTERS, LIKELIHOOD, Scored, check_scorable, score
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,12 @@ class Measurement:
         self._most = 2**30
 
     def __call__(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int) -> Measured:
-        result = Measured([], [], [])
-        readable = [row for row, picture in enumerate(opened) if picture.pixels is not None]
+        result, readable = Measured([], [], []), []
         for row, picture in enumerate(opened):
-            if picture.pixels is None:
-                result.failures.append(_failure(batch[row], replicate, picture.reason))
+            if reason := picture.reason if picture.pixels is None else _unscorable(batch[row][1]):
+                result.failures.append(_failure(batch[row], replicate, reason))
+            else:
+                readable.append(row)
         start = 0
         while start < len(readable):
             rows = readable[start : start + self._most]
@@ -99,8 +100,6 @@ class Measurement:
 
     def _gold_columns(self, example: Example, found: dict[str, np.ndarray]) -> list[dict[str, float]]:
         """Per rung: log-probability of any gold answer, of the right choice over the best other, likelihood a token."""
-        if not example.answers:
-            return [{} for _ in self._rungs]
         golds = list(dict.fromkeys(example.answers))
         gold = np.logaddexp.reduce([found[text] for text in golds], axis=0)
         columns = [{"gold_logprob": min(0.0, float(value))} for value in gold]
@@ -150,6 +149,15 @@ def encode(backbone: NestedLlava, opened: Sequence[Opened], questions: Sequence[
 
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower()
+
+
+def _unscorable(example: Example) -> str:
+    """Why no answer to an example can be scored, before any is asked for; empty where it can."""
+    try:
+        check_scorable(example)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _failure(numbered: Numbered, replicate: int, reason: str) -> dict[str, Any]:

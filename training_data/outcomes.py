@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
 FIRST_TOKEN = ("top1", "top2", "top3", "entropy")
-_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens", "new_tokens")
+_TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens", "new_tokens", "parsed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,7 @@ class Outcomes:
         entropy: (n, k) of the first token's distribution, in nats, or None.
         text_tokens: (n, k) prompt tokens beside the visual ones, or None.
         new_tokens: (n, k) tokens of the answers, their end included, or None.
+        parsed: (n, k) 1 where the metric could read the answer, 0 where it counts as wrong unread, or None.
         features: visual features of the n examples, or None.
         meta: (n,) of mappings, whatever else the source knew, or None.
         unit: what costs are counted in: "tflops" from a sweep, "tokens" where m stands for it, or the user's own.
@@ -97,6 +98,7 @@ class Outcomes:
     entropy: np.ndarray | None = None
     text_tokens: np.ndarray | None = None
     new_tokens: np.ndarray | None = None
+    parsed: np.ndarray | None = None
     features: Features | None = None
     meta: np.ndarray | None = None
     unit: str = "tflops"
@@ -310,10 +312,10 @@ class Outcomes:
         return columns
 
     def digest(self) -> str:
-        """sha256 over everything: two Outcomes are equal where it is."""
+        """sha256 over everything: two Outcomes are equal where it is. `parsed` follows from texts and metric."""
         hasher = hashlib.sha256(repr((self.arms, self.unit, self.backbone)).encode())
         for field in fields(self):
-            value = getattr(self, field.name)
+            value = getattr(self, field.name) if field.name != "parsed" else None  # saved routers know digests without
             if isinstance(value, Features):
                 hasher.update(
                     repr((value.version, value.names, sorted(value.tflops.items()))).encode() + value.values.tobytes()

@@ -20,6 +20,7 @@ from training_data import figures
 from training_data.analysis import HULL, ORACLE, Analysis, Part, analyse
 from training_data.bootstrap import Estimate
 from training_data.curves import gap_recovered
+from training_data.diagnosis import spelled
 from training_data.outcomes import Outcomes
 from training_data.page import Table, html_table, image, page, write_folder
 
@@ -37,6 +38,7 @@ def report(
     pictures: Pictures | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    points: float = 1.0,
 ) -> Path:
     """Analyse outcomes and write `report.html`, the figures and the tables into `folder`; returns the page's path.
 
@@ -46,11 +48,12 @@ def report(
         pictures: the picture of a group, or None where it is gone. Left out, the page has no contact sheet and says so.
         resamples: of the pictures, for every interval.
         seed: of the resamples.
+        points: hundredths of score that an arm may be below the best and still be enough.
 
     Raises:
-        DataError: matplotlib is not installed, or the folder cannot be written.
+        DataError: matplotlib is not installed, the folder cannot be written, or `points` is negative.
     """
-    return write(analyse(outcomes, resamples, seed), folder, pictures)
+    return write(analyse(outcomes, resamples, seed, points), folder, pictures)
 
 
 def write(analysis: Analysis, folder: str | Path, pictures: Pictures | None = None) -> Path:
@@ -63,7 +66,7 @@ def write(analysis: Analysis, folder: str | Path, pictures: Pictures | None = No
 def csv_tables(analysis: Analysis) -> dict[str, Table]:
     """Every table in full, by name; scores in [0, 1], costs in the outcomes' unit. Curves are thinned to 400 points."""
     arms, parts = analysis.outcomes.arms, (analysis.whole, *analysis.parts)
-    mean_cost = analysis.outcomes.cost.mean(axis=0)
+    mean_cost, within = analysis.outcomes.cost.mean(axis=0), spelled(analysis.diagnosis.points).replace(" ", "_")
     scores = [
         [part.name, arm, f"{cost:.9g}", *_digits(one), str(part.examples), str(part.pictures)]
         for part in parts
@@ -85,13 +88,15 @@ def csv_tables(analysis: Analysis) -> dict[str, Table]:
             *([part.name, "stable", *map(str, part.stable)] for part in parts),
         ],
         "needs": [
-            ["dataset", "smallest_within_a_point", "low", "high", *(f"chosen_{arm}" for arm in arms)],
+            ["dataset", f"smallest_within_{within}", "low", "high", *(f"chosen_{arm}" for arm in arms)],
             *([part.name, *_need_cells(part, arms), *(f"{share:.4f}" for share in part.need.share)] for part in parts),
         ],
         "complexity": [["picture", "mean_rung"], *([name, f"{rung:.4f}"] for name, rung in complexity)],
     }
     if analysis.correlation:
         tables["correlation"] = [["feature", "spearman"], *([name, f"{rho:.4f}"] for name, rho in analysis.correlation)]
+    if analysis.failures:
+        tables["failures"] = [["id", "reason"], *map(list, analysis.failures)]
     return tables
 
 
@@ -117,7 +122,7 @@ def _sections(analysis: Analysis, drawn: dict[str, bytes], pictures: Pictures | 
     yield "<h2>How many tokens does this data need?</h2>"
     if "datasets" in drawn:
         yield _figure("datasets", drawn)
-    yield "<p>The smallest arm within one point of the best, and the range of 95 % of resamples.</p>"
+    yield f"<p>The smallest arm within {spelled(found.points)} of the best, and the range of 95 % of resamples.</p>"
     needs = ([part.name, f"{part.examples:,}", *_need_cells(part, arms)] for part in parts)
     yield html_table([["data set", "examples", "smallest", "from", "to"], *needs])
     yield "<h2>Complexity per picture</h2>" + _figure("complexity", drawn)
@@ -136,6 +141,8 @@ def _evidence(analysis: Analysis) -> Table:
         [f"hindsight above {found.best}, points", *_points(found.headroom)],
         [f"luck in hindsight's gain, % (from {found.luck_from})", *_points(found.luck)],
         ["never solved, %", f"{100 * found.never_solved:.1f}", "", ""],
+        *([["answers that could not be read", found.unread, "", ""]] if found.unread else []),
+        *([["examples that could not be measured", f"{found.failed:,}", "", ""]] if found.failed else []),
     ]
 
 

@@ -76,9 +76,13 @@ class Row:
         return self.text(name, empty=True) if self.has(name) else None
 
     def integer(self, *names: str) -> int:
-        """A field that must hold a whole number, or the digits of one."""
+        """A field that must hold a whole number, or the digits of one; pandas writes 36 as 36.0 beside empty cells."""
         value = self.value(*names)
-        if isinstance(value, str) and value.strip().removeprefix("-").isdecimal() and len(value) < 20:
+        if isinstance(value, str):
+            whole, _, rest = value.strip().partition(".")
+            if whole.removeprefix("-").isdecimal() and not rest.strip("0") and len(value) < 20:
+                return int(whole)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             return int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self.refuse(f"the field {self._named(names)!r} must be a whole number", value)
@@ -95,12 +99,12 @@ class Row:
             self.refuse(f"the field {self._named(names)!r} must be a finite number", value)
         return number
 
-    def name(self, *names: str) -> str:
-        """An id, a number or a text, as text: files of one benchmark differ in which they write."""
+    def name(self, *names: str, empty: bool = False) -> str:
+        """A text, or a number as text (1.0 stays "1.0"): files of one benchmark differ in which they write."""
         value = self.value(*names)
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return str(value)
-        return self.text(*names)
+        return self.text(*names, empty=empty)
 
     def texts(self, *names: str) -> tuple[str, ...]:
         """A text or a list of texts, as a tuple of at least one."""
@@ -146,6 +150,11 @@ class Tally:
         self.bad += 1
         if len(self.messages) < _MESSAGES_KEPT:
             self.messages.append(str(error))
+
+    def add(self, reading: Reading) -> None:
+        """Count what a reader skipped."""
+        self.bad += reading.bad
+        self.messages += reading.messages[: _MESSAGES_KEPT - len(self.messages)]
 
     def each(self, items: Iterable[Given], make: Callable[[Given], Made]) -> Iterator[Made]:
         """What `make` makes of each item, less the bad ones. Of two examples of one id the second is bad."""
@@ -347,7 +356,7 @@ def _row(path: Path, place: str, value: object, key: str = "") -> Row:
 
 def _table_rows(path: Path, separator: str, tally: Tally) -> Iterator[Row]:
     text = read_text(path)
-    before = csv.field_size_limit(MAX_BYTES)  # pictures come as cells of base64
+    before = csv.field_size_limit(min(MAX_BYTES, 2**31 - 1))  # pictures come as base64; a C long has 32 bits on Windows
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         lines = [(reader.line_num, cells) for cells in reader if cells]

@@ -312,6 +312,16 @@ def score(text: str, example: Example) -> Scored:
     """Score an answer by the example's own metric.
 
     Raises:
+        DataError: as `check_scorable`.
+    """
+    check_scorable(example)
+    return METRICS[example.metric](text, example)
+
+
+def check_scorable(example: Example) -> None:
+    """See to it that an answer to the example could be scored.
+
+    Raises:
         DataError: a metric of no known name, or an example without gold answers.
     """
     if example.metric not in METRICS:
@@ -320,4 +330,3 @@ def score(text: str, example: Example) -> Scored:
         )
     if not example.answers:
         raise DataError(f"an answer is scored against gold answers, {example.id!r} has none; give it answers")
-    return METRICS[example.metric](text, example)

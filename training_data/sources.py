@@ -1,16 +1,20 @@
 """Where examples come from: a file of your own, a public benchmark's folder, or the scenes.
 
-Knows names and arguments. Reads nothing itself.
+Knows names and arguments, and whether examples are the same as before. Reads nothing itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from PIL import Image
+from tqdm import tqdm
 
 from encoders.errors import DataError, MatryoshkaError
 from encoders.images import open_image
@@ -79,6 +83,46 @@ def open_data(
     else:
         reading = read(benchmark, data, split=split, skip_bad=skip_bad)
     return reading.examples, reading
+
+
+def reopened(source: object, digest: str) -> Iterable[Example] | None:
+    """The examples that a sweep was made of, by what its file says of `open_data`'s arguments.
+
+    Relative paths are looked for from the present folder. None where they do not open, or are no longer the same.
+    """
+    if not isinstance(source, Mapping):
+        return None
+    benchmark, split = (None if source.get(name) is None else str(source[name]) for name in ("benchmark", "split"))
+    try:
+        examples, _ = open_data(str(source.get("data")), benchmark, split, bool(source.get("skip_bad")))
+        drawn_once = list(tqdm(examples, desc="data", unit=" examples", delay=2))  # scenes take their time
+        return drawn_once if fingerprint(drawn_once)[0] == digest else None
+    except (MatryoshkaError, OSError):
+        return None
+
+
+def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
+    """(sha256 over all that examples say, how many there are). Pictures count by name and folder, not by their pixels.
+
+    Raises:
+        DataError: an id comes twice, there is no example, or they can be gone through only once.
+    """
+    if iter(examples) is examples:
+        raise DataError("examples must allow more than one pass, was: a generator; give a list")
+    hasher, ids, count = hashlib.sha256(), set(), 0
+    for example in examples:
+        if example.id in ids:
+            raise DataError(f"every example needs an id of its own, was twice: {example.id!r}")
+        ids.add(example.id)
+        paths = [
+            "/".join(Path(source).parts[-2:]) for source in example.images if isinstance(source, str | os.PathLike)
+        ]
+        said = (example.id, example.question, example.answers, example.group, example.dataset, example.choices)
+        hasher.update(json.dumps([*said, example.metric, paths, dict(example.meta)], default=str).encode() + b"\n")
+        count += 1
+    if not count:
+        raise DataError("a sweep needs at least one example, was: none")
+    return hasher.hexdigest(), count
 
 
 def pictures_of(examples: Iterable[Example]) -> Callable[[str], Image.Image | None]:

@@ -46,7 +46,9 @@ _MEASURED = (
     *("number", "replicate", "arm", "score", "cost", "text", "parsed", "confidence", "gold_logprob", "margin"),
     *("top1", "top2", "top3", "entropy", "new_tokens", "visual_tokens", "text_tokens", "kv_bytes"),
 )
-_OPTIONAL = ("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens", "new_tokens")
+_OPTIONAL = (
+    *("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens", "new_tokens", "parsed"),
+)
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -56,13 +58,14 @@ Row = Mapping[str, Any]
 class Store:
     """An outcomes file open for writing, by one process at a time.
 
-    Opening an existing file goes on with it: every key of `manifest` must equal what the file was begun with.
+    Opening an existing file goes on with it: every key of `manifest` must equal what the file was begun with. `notes`
+    are kept beside the manifest as they were last given.
 
     Raises:
         DataError: another process writes to the file, it is no outcomes file, or it was begun with other settings.
     """
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self._lock = FileLock(path)
         try:
@@ -75,6 +78,8 @@ class Store:
                 self._database.execute("PRAGMA synchronous = NORMAL")  # WAL stays whole; at worst a last batch is lost
                 if fresh:
                     self._begin(manifest)
+                if notes:
+                    self._note(notes)
         except BaseException:
             self._lock.close()
             raise
@@ -87,6 +92,12 @@ class Store:
             self._database.executemany(
                 "INSERT INTO manifest VALUES (?, ?)", [(key, json.dumps(value)) for key, value in rows.items()]
             )
+
+    def _note(self, notes: Mapping[str, Any]) -> None:
+        """Outside of the manifest's check: what may change from run to run."""
+        said = "INSERT INTO manifest VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        with self._transaction():
+            self._database.executemany(said, [(key, json.dumps(value)) for key, value in notes.items()])
 
     def _check(self, manifest: Mapping[str, Any]) -> None:
         begun = _manifest(self._database, self.path)

@@ -6,11 +6,7 @@ store. Chooses no m and draws no conclusion.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from training_data.example import Example
 from training_data.measurement import Measurement, encode
 from training_data.opening import Numbered, opened_batches, shown
 from training_data.replicates import reordered
+from training_data.sources import fingerprint
 from training_data.store import Store
 from training_data.tables import is_table
 
@@ -42,6 +39,7 @@ def sweep(
     max_new_tokens: int | None = None,
     workers: int | None = None,
     on_failure: Callable[[str, str], None] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Path:
     """Measure every example at every m and write the outcomes file; run it again after a kill and it goes on.
 
@@ -57,13 +55,17 @@ def sweep(
             settings.
         ladder: m to measure, ascending; the backbone's own by default.
         replicates: passes over the examples; those behind the first see harmlessly changed pictures.
-        batch_size: questions per batch, and per transaction.
+        batch_size: questions per batch, and per transaction; a batch runs on to the end of a picture's questions, up to
+            twice as many.
         max_new_tokens: length of answers; the backbone's own by default.
         workers: processes that open pictures; by default half of the processors, at least one.
         on_failure: told the id and reason of each example that could not be measured.
+        source: how `sources.open_data` was asked for the examples, kept in the file so that `analyse` finds their
+            pictures; may differ from run to run.
 
     Raises:
-        DataError: the file was begun with something else, another process writes to it, or examples break their rules.
+        DataError: the file was begun with something else, another process writes to it, examples break their rules, or
+            none of them has a gold answer.
     """
     if is_table(Path(out)):
         raise DataError(
@@ -78,6 +80,7 @@ def sweep(
     for m in rungs:
         backbone.check_m(m)
     digest, count = fingerprint(examples)
+    _check_gold(examples, count)
     manifest = {
         "arms": [str(m) for m in rungs],
         "m": rungs,
@@ -89,7 +92,7 @@ def sweep(
         "max_new_tokens": backbone.decoding(max_new_tokens).max_new_tokens,
     }
     measure = Measurement(backbone, rungs, max_new_tokens)
-    with Store(Path(out), manifest) as file:
+    with Store(Path(out), manifest, {} if source is None else {"source": dict(source)}) as file:
         bar = tqdm(total=count * replicates, desc=f"sweep {backbone.name}", unit=" examples", mininterval=1)
         total, measured = file.scores()
         for replicate in range(replicates):
@@ -120,28 +123,13 @@ def _about_features(backbone: NestedLlava) -> dict[str, Any]:
     return {"version": features.VERSION, "names": names, "tflops": features.tflops(backbone)}
 
 
-def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
-    """(sha256 over all that examples say, how many there are). Pictures count by name and folder, not by their pixels.
-
-    Raises:
-        DataError: an id comes twice, there is no example, or they can be gone through only once.
-    """
-    if iter(examples) is examples:
-        raise DataError("examples must allow more than one pass, was: a generator; give a list")
-    hasher, ids, count = hashlib.sha256(), set(), 0
-    for example in examples:
-        if example.id in ids:
-            raise DataError(f"every example needs an id of its own, was twice: {example.id!r}")
-        ids.add(example.id)
-        paths = [
-            "/".join(Path(source).parts[-2:]) for source in example.images if isinstance(source, str | os.PathLike)
-        ]
-        said = (example.id, example.question, example.answers, example.group, example.dataset, example.choices)
-        hasher.update(json.dumps([*said, example.metric, paths, dict(example.meta)], default=str).encode() + b"\n")
-        count += 1
-    if not count:
-        raise DataError("a sweep needs at least one example, was: none")
-    return hasher.hexdigest(), count
+def _check_gold(examples: Iterable[Example], count: int) -> None:
+    if not any(example.answers for example in examples):
+        raise DataError(
+            f"a sweep scores what it measures, so examples need gold answers, was: none in {count:,} examples; give "
+            "them answers (with metric 'likelihood' where nothing is right or wrong), or import a judge's grades with "
+            "`matryoshka-router import table`"
+        )
 
 
 def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: int) -> Iterator[list[Numbered]]:
@@ -150,10 +138,25 @@ def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: 
     Blocks are cut before the done ones are dropped: batches do not depend on where a run was killed, and neither do the
     last digits of what is computed in them.
     """
-    numbered = _neighbours(examples)
-    while block := list(islice(numbered, size)):
+    for block in _blocks(_neighbours(examples), size):
         if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
             yield left
+
+
+def _blocks(numbered: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:
+    """Blocks of `size`, each run on to the end of its last picture's questions, for they share its vision pass.
+
+    Never beyond twice the size: a batch must fit in memory.
+    """
+    block: list[Numbered] = []
+    for number, example in numbered:
+        full = len(block) >= size and shown(example) != shown(block[-1][1])
+        if full or len(block) == 2 * size:
+            yield block
+            block = []
+        block.append((number, example))
+    if block:
+        yield block
 
 
 def _neighbours(examples: Iterable[Example]) -> Iterator[Numbered]:

@@ -3,10 +3,10 @@
     id, question, m, score              m in visual tokens; or `arm`, a name, for models and other choices
     [replicate, group, dataset, cost, unit, text, confidence, gold_logprob, image]
 
-`group` is the picture (by default `image`, else the id itself). Without `cost`, m is the cost. `unit` is what costs are
-counted in, one name for the whole table: "cost" by default, "tokens" where m is the cost. Every id needs every arm, and
-says the same of its question, group and data set in every row. Columns of other names are left alone. Knows columns.
-Knows no Outcomes and no SQLite.
+A score lies in [0, 1], or is a truth value. `group` is the picture (by default `image`, else the id itself). Without
+`cost`, m is the cost. `unit` is what costs are counted in, one name for the whole table: "cost" by default, "tokens"
+where m is the cost. Every id needs every arm, and says the same of its question, group and data set in every row.
+Columns of other names are left alone. Knows columns. Knows no Outcomes and no SQLite.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Cell:
 
     @classmethod
     def of(cls, row: Row, m: int | None) -> _Cell:
-        score, cost = row.number("score"), row.number("cost") if row.has("cost") else None
+        score, cost = _score(row), row.number("cost") if row.has("cost") else None
         if not 0 <= score <= 1:
             row.refuse("score must lie in [0, 1]", score, _REMEDY)
         if cost is None and m is None:
@@ -97,6 +97,13 @@ class _Cell:
         return cls(score, float(m or 0) if cost is None else cost, cost is not None, text, confidence, gold)
 
 
+def _score(row: Row) -> float:
+    """A number, or a truth value as JSON and pandas write it: right or wrong."""
+    value = row.fields.get("score")
+    said = {"true": 1.0, "false": 0.0}.get(str(value).strip().lower())
+    return row.number("score") if said is None else said
+
+
 def _arm(row: Row) -> tuple[str, int | None]:
     """The arm's name, and its m where it has one."""
     if not row.has("m"):
@@ -104,7 +111,7 @@ def _arm(row: Row) -> tuple[str, int | None]:
     m = row.integer("m")
     if m < 1:
         row.refuse("m must be a whole number of at least 1", m, _REMEDY)
-    return row.name("arm", "m"), m
+    return row.name("arm") if row.has("arm") else str(m), m
 
 
 def _columns(
@@ -125,10 +132,10 @@ def _columns(
         "unit": _unit(name, lines, "cost" if True in priced else "tokens"),
         "group": [row.name("group", "image", "id") for row in lines.values()],
         "dataset": [row.name("dataset") if row.has("dataset") else "all" for row in lines.values()],
-        "question": [row.optional("question") or "" for row in lines.values()],
+        "question": [_words(row, "question") or "" for row in lines.values()],
     }
     if any(row.has("image") for row in lines.values()):
-        columns["meta"] = [{"image": row.optional("image")} for row in lines.values()]
+        columns["meta"] = [{"image": _words(row, "image")} for row in lines.values()]
     for column in ("score", "cost", *_OPTIONAL):
         table = [[getattr(cells[key, arm], column) for arm in order] for key in lines]
         there = {value is not None for row in table for value in row}
@@ -137,6 +144,11 @@ def _columns(
         if there == {True}:
             columns[column] = np.array(table, dtype=object if column == "text" else np.float64)
     return columns
+
+
+def _words(row: Row, column: str) -> str | None:
+    """A cell as text, which may be empty; JSON Lines may hold a number there."""
+    return row.name(column, empty=True) if row.has(column) else None
 
 
 def _unit(name: str, lines: Mapping[Key, Row], default: str) -> str:

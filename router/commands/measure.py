@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from encoders.errors import DataError
 from router.commands.app import AsJson, Backbone, app, reports
 
 if TYPE_CHECKING:
+    from training_data.example import Example
     from training_data.outcomes import Outcomes
 
 Data = Annotated[str, typer.Option(help="a file of questions, a benchmark's folder, or scenes:STYLE:SPLIT:PICTURES")]
@@ -34,7 +36,7 @@ def sweep(
         str | None, typer.Option(help="m to measure, such as 16,64,256; the model's own by default")
     ] = None,
     replicates: Annotated[int, typer.Option(min=1, help="passes; behind the first, pictures change harmlessly")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="questions per batch")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="questions per batch, twice as many for one picture")] = 32,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="length of answers")] = None,
     workers: Workers = None,
     skip_bad: SkipBad = False,
@@ -62,6 +64,7 @@ def sweep(
         max_new_tokens=max_new_tokens,
         workers=workers,
         on_failure=on_failure,
+        source={"data": data, "benchmark": benchmark, "split": split, "skip_bad": skip_bad},
     )
     typer.echo(f"{out}: measured" + (f", {len(failed)} examples of this run could not be" if failed else ""), err=True)
 
@@ -93,12 +96,13 @@ def score(
     answers: Annotated[Path, typer.Option(help="an answer file, or MME's result folder")],
     data: Annotated[Path | None, typer.Option(help="the benchmark's folder")] = None,
     split: Split = None,
+    skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Score existing answers by a benchmark's own rules: its headline figures, no model."""
     from training_data.headline import headline
 
-    figures = headline(benchmark, data, answers, split=split)
+    figures = headline(benchmark, data, answers, split=split, skip_bad=skip_bad)
     if as_json:
         typer.echo(json.dumps(figures))
         return
@@ -127,7 +131,12 @@ def _tell_skipped(reading: Any) -> None:
 
 imports = typer.Typer(no_args_is_help=True, help="Turn other people's logs and tables into an outcomes file.")
 app.add_typer(imports, name="import")
-Metric = Annotated[str | None, typer.Option(help="the field that holds the score, where there are several")]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="the field that holds the score, where there are several; or a rule to score by: letter, anls, ..."
+    ),
+]
 
 
 @imports.command("table")
@@ -176,12 +185,17 @@ def import_answers(
     answers: Annotated[list[str], typer.Option(help="M=FILE; give one for every m")],
     out: Out,
     split: Split = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Answer files in LLaVA's format, one per m, scored by a benchmark's rules."""
     from training_data.logs import answers as logs
     from training_data.logs.budgets import parse_budgets
+    from training_data.rows import Tally
 
-    _save(logs.read(benchmark, data, parse_budgets(answers), split), out)
+    tally = Tally(skip_bad)
+    outcomes = logs.read(benchmark, data, parse_budgets(answers), split, tally)
+    _tell_skipped(tally)
+    _save(outcomes, out)
 
 
 def _save(outcomes: Outcomes, out: Path) -> None:
@@ -194,20 +208,39 @@ def _save(outcomes: Outcomes, out: Path) -> None:
 def analyse(
     outcomes: Annotated[Path, typer.Argument(help="an outcomes file or a table")],
     out: Annotated[Path, typer.Option(help="the folder of the report")],
-    data: Annotated[str | None, typer.Option(help="where the pictures are, as for sweep")] = None,
+    data: Annotated[str | None, typer.Option(help="where the pictures are; by default where sweep found them")] = None,
     benchmark: Benchmark = None,
     split: Split = None,
     skip_bad: SkipBad = False,
     partial: Annotated[bool, typer.Option("--partial", help="take what an unfinished sweep has so far")] = False,
+    points: Annotated[float, typer.Option(min=0, help="points of score below the best that are still enough")] = 1.0,
 ) -> None:
     """Say whether there is anything to route, and write the report."""
+    from training_data import store
     from training_data.analysis import analyse as run
     from training_data.outcomes import Outcomes
     from training_data.report import write
     from training_data.sources import open_data, pictures_of
+    from training_data.tables import is_table
 
-    analysis = run(Outcomes.load(outcomes, partial))
-    pictures = None if data is None else pictures_of(open_data(data, benchmark, split, skip_bad)[0])
+    rows = Outcomes.load(outcomes, partial)
+    analysis = run(rows, points=points, failures=[] if is_table(outcomes) else store.failures(outcomes))
     typer.echo(str(analysis.diagnosis))
-    page = write(analysis, out, pictures)
+    examples = _swept(outcomes) if data is None else open_data(data, benchmark, split, skip_bad)[0]
+    page = write(analysis, out, None if examples is None else pictures_of(examples))
     typer.echo(f"report: {page}", err=True)
+
+
+def _swept(outcomes: Path) -> Iterable[Example] | None:
+    """What a sweep measured, where it is still at hand."""
+    from training_data import store
+    from training_data.sources import reopened
+    from training_data.tables import is_table
+
+    about = {} if is_table(outcomes) else store.manifest(outcomes)
+    if (source := about.get("source")) is None:
+        return None
+    examples = reopened(source, str(about.get("data")))
+    if examples is None:
+        typer.echo("no pictures: the data that was measured is elsewhere, or has changed; give --data", err=True)
+    return examples

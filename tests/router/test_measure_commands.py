@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from router.commands import app
@@ -43,6 +44,34 @@ def test_sweep_then_analyse(tmp_path):
     assert again.exit_code == 2 and "error: o.sqlite goes on only with what it was begun with; data" in again.output
 
 
+def test_the_report_of_a_sweep_shows_its_pictures_without_being_told_where_they_are(tmp_path, monkeypatch):
+    """The README's two commands; the page had no contact sheet, for the file held only a digest of the data."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(4):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(f"{k}.png")
+        rows.append({"image": f"{k}.png", "question": "what colour is the ground", "answer": "red"})
+    (tmp_path / "torn.png").write_bytes(b"nothing")
+    rows.append(rows[0] | {"image": "torn.png"})
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    assert run("sweep", "--data", "questions.jsonl", "--out", "o.sqlite", "--workers", 1).exit_code == 0
+    text = Outcomes.load("o.sqlite").text.tolist()[0][-1]
+    for row in rows:  # what the model says is right: every picture has a solved question
+        row["answer"] = text or "red"
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    assert run("sweep", "--data", "questions.jsonl", "--out", "p.sqlite", "--workers", 1).exit_code == 0
+    told = run("analyse", "p.sqlite", "--out", "report", "--points", 30)
+    assert told.exit_code == 0 and "1 examples were not measured" in told.stdout
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "not at hand" not in page and "The least" in page and "within 30 points of the best" in page
+    questions.write_text("\n".join(map(json.dumps, rows[:-1])))
+    told = run("analyse", "p.sqlite", "--out", "again")
+    assert "the data that was measured is elsewhere, or has changed; give --data" in told.stderr
+    assert "pictures were not at hand" in (tmp_path / "again" / "report.html").read_text()
+
+
 def test_a_table_is_imported_and_analysed(table, tmp_path):
     out = tmp_path / "o.sqlite"
     assert run("import", "table", table, "--out", out).exit_code == 0
@@ -73,6 +102,24 @@ def test_answers_are_imported_with_their_benchmark(tmp_path):
     figures = run("score", "pope", "--data", data, "--answers", tmp_path / "16.jsonl", "--json")
     assert json.loads(figures.stdout)["random"]["recall"] == 100
     assert "random yes_rate" in run("score", "pope", "--data", data, "--answers", tmp_path / "16.jsonl").stdout
+    assert json.loads(figures.stdout).keys() == {"random", "mean"}
+    _bad_rows_are_skipped_where_asked(data, tmp_path, given)
+
+
+def _bad_rows_are_skipped_where_asked(data, folder, given):
+    labels = data / "coco_pope_random.json"
+    labels.write_text(labels.read_text().replace('"label": "yes"', '"label": "maybe"', 1))
+    scored = ("score", "pope", "--data", data, "--answers", folder / "16.jsonl")
+    imported = ("import", "answers", "--benchmark", "pope", "--data", data, *given, "--out", folder / "p.sqlite")
+    for words in (scored, imported):
+        assert "pass skip_bad=True" in run(*words).stderr
+    figures = json.loads(run(*scored, "--skip-bad", "--json").stdout)
+    assert figures.keys() == {"random", "mean", "skipped"}
+    assert (figures["skipped"]["questions"], figures["skipped"]["answers"]) == (1, 1)
+    assert "skipped answers" in run(*scored, "--skip-bad").stdout
+    done = run(*imported, "--skip-bad")
+    assert done.exit_code == 0 and "skipped 3 bad rows, the first: coco_pope_random.json, line 1" in done.stderr
+    assert len(Outcomes.load(folder / "p.sqlite")) == 3
 
 
 @pytest.mark.parametrize(

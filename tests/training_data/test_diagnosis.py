@@ -1,9 +1,12 @@
 """Verdicts on outcomes whose truth is known because they were drawn from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from training_data.diagnosis import diagnose
+from encoders.errors import DataError
+from training_data.diagnosis import diagnose, spelled
 from training_data.outcomes import Outcomes
 
 LADDER = np.array([1, 4, 16, 64])
@@ -109,6 +112,32 @@ def test_an_example_that_lacks_a_replicate_is_left_out_of_luck():
     rows = outcomes(np.full((100, 4), 0.5), replicates=3)
     found = diagnose(rows.select(np.arange(len(rows)) != 4), resamples=100)
     assert (found.examples, found.luck_from) == (100, "replicates")
+
+
+def test_what_was_not_measured_or_not_read_is_told_and_only_then():
+    rows = outcomes(needs([0, 1, 2, 3]))
+    plain = str(diagnose(rows, resamples=50))
+    assert "not measured" not in plain and "could not be read" not in plain
+    assert str(diagnose(replace(rows, parsed=np.ones_like(rows.score)), resamples=50)) == plain
+    parsed = np.ones_like(rows.score)
+    parsed[:3, 1], parsed[:1, 3] = 0, 0
+    found = diagnose(replace(rows, parsed=parsed), resamples=50, failed=12)
+    assert (found.unparsed, found.failed) == ((0, 3, 0, 1), 12)
+    text = str(found)
+    assert "answers that could not be read, they count as wrong: 3 at 4, 1 at 64." in text
+    assert "12 examples were not measured and are in no number here" in text
+
+
+@pytest.mark.parametrize(
+    ("points", "enough", "words"), [(1, "64", None), (26, "16", "within 26 points of 64"), (0, "64", None)]
+)
+def test_how_far_below_the_best_is_enough_is_the_users_own(points, enough, words):
+    found = diagnose(outcomes(needs([0, 1, 2, 3])), resamples=50, points=points)
+    assert found.arms[found.enough.arm] == enough and found.verdict == "steep"
+    assert (words or "answer everything with 64.") in found.advice[0]
+    assert (spelled(1), spelled(0.5), spelled(2)) == ("a point", "0.5 points", "2 points")
+    with pytest.raises(DataError, match="points lost must be 0 or more, was: -1"):
+        diagnose(outcomes(needs([0, 1, 2, 3])), resamples=50, points=-1)
 
 
 def test_the_text_carries_the_verdict_its_numbers_and_the_advice():

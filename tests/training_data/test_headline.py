@@ -158,6 +158,42 @@ def test_pope_takes_no_answer_of_a_category_that_is_not_read(tmp_path):
         headline("pope", tmp_path, path, split="random")
 
 
+def test_answers_that_were_asked_something_else_are_counted_not_refused(tmp_path):
+    pope(tmp_path)
+    path = pope_answers(tmp_path / "a.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["prompt"] = "Is there a zebra in the image?" + SUFFIX
+    figures = headline("pope", tmp_path, write(path, lines(*rows)))
+    assert figures.pop("reworded") == 1 and figures == near(POPE)
+
+
+def test_bad_rows_of_data_and_answers_are_skipped_and_told_beside_the_figures(tmp_path):
+    """One label is bad, so its question and answer go; one answer is torn; the rest is counted as ever."""
+    pope(tmp_path)
+    path = pope_answers(tmp_path / "a.jsonl")
+    labels = tmp_path / "coco" / "coco_pope_popular.json"
+    labels.write_text(labels.read_text().replace('"label": "no"', '"label": "maybe"', 1))
+    text = path.read_text().replace('"text": "Yes, a car."', '"text": 7')
+    write(path, text)
+    with pytest.raises(DataError, match="pass skip_bad=True"):
+        headline("pope", tmp_path, path)
+    figures = headline("pope", tmp_path, path, skip_bad=True)
+    skipped = figures.pop("skipped")
+    assert {name: skipped[name] for name in ("questions", "answers")} == {"questions": 2, "answers": 2}
+    assert "coco_pope_popular.json" in skipped["first"] and figures.keys() == POPE.keys()
+    assert (figures["popular"]["accuracy"], figures["random"]["accuracy"]) == (100, pytest.approx(200 / 3))
+    write(path, text.replace('"question_id": 1,', '"question_id": 999,'))  # no torn row: nothing excuses the gap
+    with pytest.raises(DataError, match="every question must have an answer, was: 2 of 7 without"):
+        headline("pope", tmp_path, path, skip_bad=True)
+
+
+def test_nothing_but_bad_answers_is_no_figure(tmp_path):
+    pope(tmp_path)
+    path = write(tmp_path / "a.jsonl", lines(*({"question_id": 100 * n + k} for n in (0, 1) for k in range(4))))
+    with pytest.raises(DataError, match="a figure needs at least one answer, was: none"):
+        headline("pope", tmp_path, path, skip_bad=True)
+
+
 # MME ----------------------------------------------------------------------------------------------------------------
 
 MME = {  # OCR: three of four right, both questions of one picture of two
@@ -246,6 +282,22 @@ def test_mme_from_llavas_answers_joins_on_picture_and_question(tmp_path):
         DataError, match=r"line 7: a question may be answered once \(also in line 3\), was: 'OCR/1\.jpg Red"
     ):
         headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows, rows[2])))
+
+
+def test_mme_leaves_out_a_picture_that_lost_a_question(tmp_path):
+    mme_release(tmp_path / "data")
+    text = (tmp_path / "data" / "OCR" / "1.txt").read_text()
+    write(tmp_path / "data" / "OCR" / "1.txt", text.replace("\tNo", "\tPerhaps"))
+    rows = [{"question_id": name, "prompt": asked + SUFFIX, "text": text} for name, asked, text in MME_ANSWERS]
+    figures = headline("mme", tmp_path / "data", write(tmp_path / "a.jsonl", lines(*rows)), skip_bad=True)
+    assert figures["categories"]["OCR"] == near({"score": 50, "accuracy": 50, "accuracy_plus": 0})
+    assert (figures["skipped"]["questions"], figures["skipped"]["answers"]) == (1, 1)
+    write(
+        tmp_path / "own" / "OCR.txt",
+        "1.jpg\tRed?\tYes\tYes\n1.jpg\tBlue?\tNo\n2.jpg\tRed?\tYes\tYes\n2.jpg\tB?\tNo\tno\n",
+    )
+    figures = headline("mme", None, tmp_path / "own", skip_bad=True)
+    assert figures["perception"] == 200 and figures["skipped"]["answers"] == 1
 
 
 # ScienceQA ----------------------------------------------------------------------------------------------------------
@@ -403,6 +455,20 @@ def test_vizwiz_joins_on_the_picture(tmp_path):
     assert headline("vizwiz", tmp_path, answers) == near({"accuracy": 90, "n": 1, "unparsed": 0})
 
 
+def test_vizwiz_from_llavas_answers_joins_on_the_number_of_the_picture(tmp_path):
+    """LLaVA's llava_test.jsonl says {"question_id": 0, "image": "VizWiz_test_00000000.jpg"}, its answers only 0."""
+    gold = [{"answer": "unanswerable"}] * 7 + [{"answer": "can"}] * 3
+    rows = [{"image": f"VizWiz_val_{k:08d}.jpg", "question": f"What is {k}?", "answers": gold} for k in (3, 12)]
+    write(tmp_path / "val.json", rows)
+    wanted = "\nWhen the provided information is insufficient, respond with 'Unanswerable'." + SUFFIX
+    answers = [{"question_id": k, "prompt": f"What is {k}?{wanted}", "text": "Can."} for k in (12, 3)]
+    figures = headline("vizwiz", tmp_path, write(tmp_path / "a.jsonl", lines(*answers)))
+    assert figures == near({"accuracy": 90, "n": 2, "unparsed": 0})
+    with pytest.raises(DataError, match=r"line 1: every answer must belong to a question, was: .12 What is 3"):
+        moved = answers[0] | {"prompt": answers[1]["prompt"]}
+        headline("vizwiz", tmp_path, write(tmp_path / "a.jsonl", lines(moved, answers[1])))
+
+
 # One answer per question --------------------------------------------------------------------------------------------
 
 
@@ -430,6 +496,16 @@ def test_docvqa_and_chartqa(tmp_path):
     answers = [{"question_id": "human/1", "text": "104"}, {"question_id": "augmented/1", "text": "106"}]
     figures = headline("chartqa", tmp_path, write(tmp_path / "a.jsonl", lines(*answers)))
     assert figures == near({"accuracy": 50, "n": 2, "unparsed": 0})
+
+
+@pytest.mark.parametrize("field", ["query", "question", "prompt"])
+def test_chartqa_from_its_own_answer_files_joins_on_picture_and_words(tmp_path, field):
+    asked = [("41699051005347.png", "How many food item?", "14"), ("41699051005347.png", "Which is least?", "Egg")]
+    rows = [{"imgname": name, "query": words, "label": label} for name, words, label in asked]
+    write(tmp_path / "test" / "test_human.json", rows)
+    told = [{"imgname": name, field: words, "prediction": label} for name, words, label in reversed(asked)]
+    figures = headline("chartqa", tmp_path, write(tmp_path / "told.json", told))
+    assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
 
 
 # MMBench ------------------------------------------------------------------------------------------------------------
@@ -519,6 +595,14 @@ def test_mmbench_rounds_turn_the_letters(tmp_path):
     assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
     with pytest.raises(DataError, match="must have an answer, was: 1 of 2 without, such as 2"):
         headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers[:-1])))
+
+
+def test_mmbench_leaves_out_a_circle_that_lost_an_answer(tmp_path):
+    mmbench(tmp_path)
+    answers = [{"question_id": index, "text": text} for index, text in {1: "B", 1000001: "A", 2: "A"}.items()]
+    path = write(tmp_path / "a.jsonl", lines(*answers, {"question_id": 1000002}))
+    figures = headline("mmbench", tmp_path, path, skip_bad=True)
+    assert figures.pop("skipped")["answers"] == 1 and figures == near({"accuracy": 100, "n": 1, "unparsed": 0})
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path):

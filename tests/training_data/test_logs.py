@@ -10,6 +10,7 @@ from training_data.example import Example
 from training_data.logs import answers, lmms_eval, vlmevalkit
 from training_data.logs.budgets import parse_budgets, parse_logs
 from training_data.outcomes import Outcomes
+from training_data.rows import Tally
 from training_data.scores import score
 
 LADDER = (16, 64)
@@ -199,9 +200,59 @@ def test_a_metric_that_differs_can_be_chosen_and_must_be_there(tmp_path):
     logs = lmms_pair(tmp_path, pope_accuracy={"exact_match": 0.5})
     assert lmms_eval.read(logs, metric="pope_accuracy").score[1].tolist() == [0, 0.5]
     with pytest.raises(
-        DataError, match="the metric 'anls' must hold a number, was: 'only pope_accuracy, pope_f1_score'"
+        DataError, match="the metric 'bleu' must hold a number, was: 'only pope_accuracy, pope_f1_score'; choose one of"
     ):
-        lmms_eval.read(logs, metric="anls")
+        lmms_eval.read(logs, metric="bleu")
+
+
+MMBENCH = {"index": 1000241, "question": "Which?", "hint": "nan", "A": "cat", "B": "dog", "C": "nan", "answer": "B"}
+SEED = {"question_id": "101669", "pred": "B", "answer": "B"}
+
+
+@pytest.mark.parametrize(
+    ("field", "held", "metric", "group"),
+    [
+        ("gpt_eval_score", MMBENCH | {"prediction": "B"}, "mmbench", "t/241"),
+        ("seed_all", SEED, "letter", "t/0"),
+        ("anything", SEED, "exact", "t/0"),
+    ],
+    ids=["mmbench", "seed", "any rule"],
+)
+def test_answers_that_a_log_does_not_score_are_scored_by_a_named_rule(tmp_path, field, held, metric, group):
+    """lmms-eval's MMBench and SEED are scored by a later run over all rows; each line holds only what it needs."""
+    logs = []
+    for m, text in ((16, "B"), (64, "Neither, I believe")):
+        row = {"doc_id": 0, "target": "B", "input": "Which?", "filtered_resps": [text], field: held}
+        logs.append(lmms_log(tmp_path / str(m), m, [row], task="t"))
+    outcomes = lmms_eval.read(logs, metric)
+    assert outcomes.score.tolist() == [[1, 0]] and outcomes.group.tolist() == [group]
+    assert outcomes.parsed.tolist() == [[1, 1 if metric == "exact" else 0]]
+    with pytest.raises(DataError, match=rf"only {field}'; name a metric to score it by here: anls, exact, "):
+        lmms_eval.read(logs)
+    with pytest.raises(DataError, match=rf"the metric '{field}' must hold a number.*or a rule to score by here: anls"):
+        lmms_eval.read(logs, field)
+
+
+@pytest.mark.parametrize(
+    ("changed", "metric", "message"),
+    [
+        ({"target": None}, "exact", "line 1: a line must hold a target to be scored by, was: None"),
+        ({"target": "nan", "seed_all": MMBENCH}, "mmbench", "'mmbench' must be the letter of a choice, was: .'nan'"),
+        ({}, "mmbench", "line 1: metric 'mmbench' needs the choices, in fields A, B"),
+        ({}, "vqa", "line 1: soft accuracy leaves one annotator out"),
+    ],
+)
+def test_a_line_that_the_rule_cannot_score_is_named(tmp_path, changed, metric, message):
+    row = {"doc_id": 0, "target": "B", "input": "Which?", "filtered_resps": ["B"], "seed_all": {"pred": "B"}} | changed
+    with pytest.raises(DataError, match=message):
+        lmms_eval.read([lmms_log(tmp_path / str(m), m, [row], task="t") for m in LADDER], metric)
+
+
+def test_a_field_of_a_log_is_taken_before_the_rule_of_its_name(tmp_path):
+    rows = [{"doc_id": 0, "target": "B", "input": "?", "filtered_resps": ["B"], "anls": 0.25}]
+    logs = [lmms_log(tmp_path / str(m), m, rows, task="t") for m in LADDER]
+    assert lmms_eval.read(logs, "anls").score.tolist() == [[0.25, 0.25]]
+    assert lmms_eval.read(logs, "exact").score.tolist() == [[1, 1]]
 
 
 def test_lmms_eval_folders_that_do_not_fit_are_named(tmp_path):
@@ -456,6 +507,36 @@ def test_a_question_without_an_answer_is_named(tmp_path):
     files[64].write_text("".join(files[64].read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(DataError, match=r"64\.jsonl: every question must have .*: 1 of 8 without, such as popular/4"):
         answers.read("pope", pope_data(tmp_path), files)
+
+
+def test_what_is_bad_at_one_m_is_left_out_at_every_m_and_counted(tmp_path):
+    data, files = pope_data(tmp_path), {m: pope_answers(tmp_path, m) for m in LADDER}
+    labels = data / "coco_pope_random.json"
+    labels.write_text(labels.read_text().replace('"label": "yes"', '"label": "maybe"', 1))
+    files[64].write_text(files[64].read_text().replace('"text": "No"', '"text": 7', 1))
+    with pytest.raises(DataError, match="pass skip_bad=True"):
+        answers.read("pope", data, files)
+    tally = Tally(skip_bad=True)
+    outcomes = answers.read("pope", data, files, tally=tally)
+    assert outcomes.id.tolist() == ["random/3", "random/4", *(f"popular/{k}" for k in (1, 2, 3, 4))]
+    assert (
+        tally.bad == 4 and "coco_pope_random.json, line 1" in tally.messages[0]
+    )  # label, two answers to it, a torn one
+
+
+def test_whether_an_answer_could_be_read_is_kept(tmp_path):
+    files = {m: kit_file(tmp_path, m, scored=None, answer="yes") for m in LADDER}
+    assert vlmevalkit.read(files, "mme").parsed.tolist() == [[1, 1], [1, 1], [1, 1], [1, 0]]
+    assert vlmevalkit.read({m: kit_file(tmp_path, m) for m in LADDER}).parsed is None
+    problems = {"0": {"question": "Which?", "choices": ["x", "y"], "answer": 0, "image": "image.png"}}
+    write(tmp_path / "s" / "problems.json", json.dumps(problems, indent=1))
+    write(tmp_path / "s" / "pid_splits.json", json.dumps({"test": ["0"]}, indent=1))
+    said = {16: "perhaps", 64: "A"}
+    files = {m: answer_file(tmp_path, m, [{"question_id": "0", "text": text}]) for m, text in said.items()}
+    outcomes = answers.read("scienceqa", tmp_path / "s", files)
+    assert outcomes.parsed.tolist() == [[0, 1]]
+    again = Outcomes.load(outcomes.save(tmp_path / "o.sqlite"))
+    assert again.parsed.tolist() == [[0, 1]] and again.digest() == outcomes.digest()
 
 
 def test_both_questions_of_an_mme_picture_find_their_own(tmp_path):

@@ -1,4 +1,4 @@
-"""Every answer finds its question by one of three keys, or is refused by file and line."""
+"""Every answer finds its question by one of four keys, or is refused by file and line."""
 
 import random
 
@@ -7,8 +7,8 @@ import pytest
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.readers.llava import Given
-from training_data.readers.pairing import none_left, pair
-from training_data.rows import Row
+from training_data.readers.pairing import none_left, pair, reworded
+from training_data.rows import Row, Tally
 
 
 def example(name, group="p", question="?", **meta):
@@ -29,6 +29,8 @@ PICTURES = [
     example("artwork/7.b#2", "artwork/7.b", "Is it old?  Please answer yes or no."),
     example("30", "7.b", "Is it old?"),
 ]
+BLIND = [example(name, name, "Ok. What is it?") for name in ("VizWiz_val_00000007.jpg", "VizWiz_val_00000012.jpg")]
+CHARTS = [example(f"human/{k}", "41.png", words) for k, words in enumerate(("How many foods?", "Which is least?"))]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,15 @@ PICTURES = [
         (PICTURES, given("7.b", "Is it OLD?"), "30"),
         (PICTURES, given("7.b.png", "Is it old?", category="text"), "30"),
         (PICTURES, given("30", "Is it art?"), "30"),
+        (CHARTS, given("41.png", "which is least?"), "human/1"),
+        (BLIND, given("VizWiz_val_00000012.jpg"), "VizWiz_val_00000012.jpg"),
+        (BLIND, given("12"), "VizWiz_val_00000012.jpg"),
+        (BLIND, given("12", "Ok. What is it?\nWhen unsure, say so.\nAnswer with a word."), "VizWiz_val_00000012.jpg"),
     ],
-    ids=["id", "category", "number", "folders", "picture", "words", "a category of their own", "id before words"],
+    ids=[
+        *("id", "category", "number", "folders", "picture", "words", "a category of their own", "id before words"),
+        *("chart", "picture's name", "picture's number", "picture's number and words"),
+    ],
 )
 def test_an_answer_finds_its_question_in_any_order_of_the_data(examples, answer, meant):
     for seed in range(3):
@@ -68,8 +77,13 @@ def test_an_answer_finds_its_question_in_any_order_of_the_data(examples, answer,
             [given("5")],
             "belong to a question of the split 'minitest', was: '5'; leave it out, or name the split it belongs to",
         ),
+        (BLIND, [given("12", "Is it day?")], r"every answer must belong to a question, was: '12 Is it day\?'"),
+        ([*BLIND, example("other_12.jpg")], [given("12")], "every answer must belong to a question, was: '12'"),
     ],
-    ids=["none", "several", "another category", "another picture", "twice", "another split"],
+    ids=[
+        *("none", "several", "another category", "another picture", "twice", "another split"),
+        *("number of other words", "number of two pictures"),
+    ],
 )
 def test_an_answer_that_finds_none_is_refused_by_file_and_line(examples, answers, message):
     with pytest.raises(DataError, match=message):
@@ -84,8 +98,35 @@ def test_a_question_asked_twice_takes_its_answers_in_the_order_of_the_data():
         found(twice, answers)
 
 
+@pytest.mark.parametrize(
+    ("question", "prompt", "changed"),
+    [
+        ("Is it old?", None, False),
+        ("Is it old?", "<image>\nIs it  OLD?\nAnswer the question using a single word or phrase.", False),
+        ("Is it old?", "Question: is it old? Short answer:", False),
+        ("Look.\nWhich?\nA. x\nB. y", "Context: Look.\nWhich?\nOptions: (A) x (B) y", False),
+        ("Look.\nWhich?\nA. x\nB. y", "Which?", False),
+        ("Is it old?", "Is it new?", True),
+        ("Look.\nWhich?\nA. x\nB. y", "Look.\nWho?\nA. x\nB. y", True),
+    ],
+    ids=["not said", "instruction", "frame", "choices another way", "hint elsewhere", "other words", "other question"],
+)
+def test_an_answer_joined_by_id_tells_whether_its_question_was_asked(question, prompt, changed):
+    one = Example("1", (), question, ("A",), "p", "d", choices=("x", "y"))
+    assert reworded(pair([one], [given("1", prompt)])) == changed
+
+
+def test_answers_that_find_none_are_counted_where_bad_rows_are_skipped():
+    tally = Tally(skip_bad=True)
+    pairs = list(pair(PICTURES, [given("30"), given("31"), given("30")], tally))
+    assert [one.id for one, _ in pairs] == ["30"] and tally.bad == 2 and "'31'" in tally.messages[0]
+
+
 def test_questions_without_an_answer_are_counted_and_three_are_named():
     examples = [example(str(k)) for k in range(5)]
     none_left(examples, set("01234"), "a.jsonl")
     with pytest.raises(DataError, match=r"a\.jsonl: every question .*was: 4 of 5 without, such as 0, 2, 3; answer"):
         none_left(examples, {"1"}, "a.jsonl")
+    none_left(examples, {"1"}, "a.jsonl", spare=4)
+    with pytest.raises(DataError, match="was: 4 of 5 without"):
+        none_left(examples, {"1"}, "a.jsonl", spare=3)

@@ -13,6 +13,7 @@ from encoders.errors import DataError, ImageError
 from encoders.images import open_image
 from training_data.readers import BENCHMARKS, read, read_own
 from training_data.readers.folder import Embedded
+from training_data.replicates import reordered
 from training_data.scores import METRICS
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -314,9 +315,66 @@ def test_own_tables_part_answers_and_choices_by_bars(folder):
     assert read_own(write(folder / "mine.tsv", table.replace(",", "\t"))).examples[0].choices == ("red", "black")
 
 
+def own_question(folder, **changes):
+    picture(folder / "a.jpg")
+    [example] = read_own(write(folder / "mine.jsonl", lines(own_row(**changes)))).examples
+    return example
+
+
+LISTED = "Which?\nA. red\nB. black"
+
+
+@pytest.mark.parametrize("metric", ["exact", "letter", "mmbench"])
+def test_choices_are_listed_where_answers_are_their_letters(folder, metric):
+    """They were asked without: nobody can answer B who is not told what B is."""
+    example = own_question(folder, question="Which?", answer="B", choices=["red", "black"], metric=metric)
+    assert (example.question, example.answers, example.choices) == (LISTED, ("B",), ("red", "black"))
+    moved = [reordered(example, number) for number in range(1, 9)]
+    assert {one.answers[0] for one in moved} == {"A", "B"}
+    assert all(f"{one.answers[0]}. black" in one.question for one in moved)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        LISTED + "\nAnswer with the letter.",
+        "Which?\n(A) red\n(B) black",
+        "Which? A) Red  B) black",
+        "Which? a: red, b: black",
+        "Which? [A] red [B] black",
+    ],
+)
+def test_choices_that_a_question_lists_are_not_listed_again(folder, question):
+    assert own_question(folder, question=question, answer="B", choices=["red", "black"]).question == question
+
+
+def test_words_that_begin_as_choices_do_are_no_list_of_them(folder):
+    example = own_question(folder, question="A: reddish, B: blackish?", answer="B", choices=["red", "black"])
+    assert example.question.endswith("\nA. red\nB. black")
+
+
+@pytest.mark.parametrize("choices", [["A. red", "B. black"], ["(A) red", "(B) black"], ["A) red", "B: black"]])
+def test_choices_with_letters_of_their_own_are_listed_once(folder, choices):
+    example = own_question(folder, question="Which?", answer="B", choices=choices)
+    assert (example.question, example.choices) == (LISTED, ("red", "black"))
+    assert own_question(folder, question=LISTED, answer="B", choices=choices).question == LISTED
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices"), [("black", ["red", "black"]), ("A", ["A", "E"]), ("2", None)], ids=["text", "is one", "none"]
+)
+def test_questions_whose_answers_are_spelled_out_are_asked_as_they_are(folder, answer, choices):
+    assert own_question(folder, question="Red or black?", answer=answer, choices=choices).question == "Red or black?"
+
+
+def test_a_question_and_a_data_set_may_be_numbers(folder):
+    example = own_question(folder, question=12, dataset=3)
+    assert (example.question, example.dataset) == ("12", "3")
+
+
 BAD_ROWS = {
     "missing field": ({"answer": None}, "line 1: a row must have the field 'answers' or 'answer'"),
-    "number for text": ({"question": 3}, "'question' must be text and not blank, was: 3"),
+    "truth for text": ({"question": True}, "'question' must be text and not blank, was: True"),
     "number for answer": ({"answer": 2}, "'answer' must be a text or a list of texts, was: 2"),
     "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
     "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),

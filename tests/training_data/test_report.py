@@ -18,7 +18,7 @@ from training_data.analysis import HULL, ORACLE, analyse
 from training_data.curves import gap_recovered
 from training_data.figures import draw
 from training_data.outcomes import Features, Outcomes
-from training_data.report import report
+from training_data.report import report, write
 
 LADDER = np.array([1, 4, 16])
 LATE = r"$\frac$<b>_late"  # broken mathematics, a tag, and a name that legends would hide
@@ -144,7 +144,9 @@ def test_tables_hold_what_was_measured(written):
 
 
 def test_needs_differ_by_data_set_and_the_feature_that_tells_them_leads(written):
-    needs = {row[0]: row[1:] for row in rows_of(written[0], "needs")[1:]}
+    heading, *rows = rows_of(written[0], "needs")
+    needs = {row[0]: row[1:] for row in rows}
+    assert heading[1] == "smallest_within_a_point" and not (written[0] / "failures.csv").exists()
     assert needs[LATE][:3] == ["16", "16", "16"] and needs["all"][0] == "16"
     assert sum(map(float, needs["all"][3:])) == pytest.approx(1)
     [heading, leader, other] = rows_of(written[0], "correlation")  # the constant column has no rank
@@ -159,6 +161,19 @@ def test_the_curves_of_an_analysis_keep_their_order():
     assert "oracle without luck, by their linear prediction" in found.curves and found.agreement.shape == (3,)
     alone = analyse(outcomes(replicates=1), resamples=10)
     assert len(alone.curves) == len(found.curves) - 2 and alone.agreement is None
+
+
+def test_the_page_tells_what_is_enough_what_was_not_measured_and_what_was_not_read(tmp_path):
+    rows = outcomes(8, 2)
+    rows = Outcomes(**{**vars(rows), "parsed": np.tile([0.0, 1, 1], (len(rows), 1))})
+    lost = [("<b>q9", "torn"), ("<b>q9", "torn"), ("q8", "too long")]  # one of them in both replicates
+    path = write(analyse(rows, 10, points=2.5, failures=lost), tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert "<td>examples that could not be measured</td><td>2</td>" in text and "<b>q9" not in text
+    assert "<td>answers that could not be read</td><td>8 at 1</td>" in text
+    assert "within 2.5 points of the best" in text and "a point of the best" not in text
+    assert rows_of(tmp_path, "needs")[0][1] == "smallest_within_2.5_points"
+    assert rows_of(tmp_path, "failures") == [["id", "reason"], ["<b>q9", "torn"], ["q8", "too long"]]
 
 
 def test_named_arms_and_other_units_are_drawn_too(tmp_path):

@@ -1,5 +1,6 @@
 """Rows are read whatever their file's name says, and refused by file, line, field and value."""
 
+import csv
 import gzip
 import io
 import json
@@ -310,6 +311,18 @@ def test_fields_are_taken_in_their_type():
     assert (row.name("id"), row.integer("digits"), row.texts("one")) == ("12", -3, ("a",))
     assert (row.texts("answers", "many"), row.text("empty", empty=True)) == (("a", "b"), "")
     assert row.optional("gone") is None
+    row = Row("f", "line 1", {"m": 36.0, "digits": "-36.00", "id": 1.0, "odd": "36.5"})
+    assert (row.integer("m"), row.integer("digits"), row.name("id")) == (36, -36, "1.0")
+    with pytest.raises(DataError, match=r"'odd' must be a whole number, was: '36\.5'"):
+        row.integer("odd")
+
+
+def test_the_limit_of_a_cell_fits_a_c_long_of_32_bits(tmp_path, monkeypatch):
+    """On Windows a larger one is an OverflowError, and no table could be read."""
+    real, limits = csv.field_size_limit, []
+    monkeypatch.setattr(csv, "field_size_limit", lambda limit: limits.append(limit) or real(limit))
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    assert fields(tmp_path / "a.csv") == [{"a": "1", "b": "2"}] and max(limits) < 2**31
 
 
 def example(row):

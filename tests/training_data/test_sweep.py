@@ -1,12 +1,15 @@
 """The sweep: every example at every m, once, whatever kills it."""
 
 import io
+import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +25,7 @@ from training_data.example import Example
 from training_data.outcomes import Outcomes
 from training_data.replicates import reordered
 from training_data.scores import score
-from training_data.sources import SceneExamples, open_data
+from training_data.sources import SceneExamples, fingerprint, open_data, reopened
 from training_data.sweep import refresh_features, sweep
 
 
@@ -77,23 +80,64 @@ def test_one_vision_pass_per_picture_of_a_batch(tiny, examples, tmp_path, monkey
     assert seen == [4]
 
 
-@pytest.mark.parametrize("last", [1, 2])
-def test_a_killed_sweep_goes_on_to_the_same_file(tiny, examples, tmp_path, monkeypatch, last):
-    whole = Outcomes.load(sweep(tiny, examples, tmp_path / "whole.sqlite", batch_size=4, replicates=2))
-    real, batches = store.Store.add, []
+@pytest.mark.parametrize(("size", "passes"), [(8, 10), (10, 5), (32, 5)])
+def test_a_batch_runs_on_to_the_end_of_a_pictures_questions(tiny, pictures, tmp_path, monkeypatch, size, passes):
+    """18 questions a picture, as in POPE: cut at a fixed size, batches of 8 took 15 vision passes, and of 10 took 13.
+
+    Twice the size is the most: at 8, no batch holds a picture's 18. Killed in between and resumed, nothing differs.
+    """
+    shown = [*pictures, Image.new("RGB", (20, 20), "red")]
+    asked = [Example(f"q{k}", shown[k // 18], f"what {k % 18}", ("1",), f"p{k // 18}", "d") for k in range(90)]
+    blocks = list(sweeping._batches(asked, set(), size, 0))
+    assert [number for block in blocks for number, _ in block] == list(range(90))
+    assert max(map(len, blocks)) <= 2 * size and min(map(len, blocks[:-1])) >= size
+    assert sum(len({example.group for _, example in block}) for block in blocks) == passes
+    later = list(sweeping._batches(asked, {number for block in blocks[:2] for number, _ in block}, size, 0))
+    assert later == blocks[2:]
+    if size != 10:
+        return
+    seen, real = [], tiny.from_pixels
+    monkeypatch.setattr(tiny, "from_pixels", lambda pixels: seen.append(len(pixels)) or real(pixels))
+    whole = sweep(tiny, asked, tmp_path / "whole.sqlite", batch_size=size, max_new_tokens=1)
+    assert sum(seen) == passes
+    with killed_after(1, monkeypatch):
+        sweep(tiny, asked, tmp_path / "o.sqlite", batch_size=size, max_new_tokens=1)
+    seen.clear()
+    resumed = sweep(tiny, asked, tmp_path / "o.sqlite", batch_size=size, max_new_tokens=1)
+    assert sum(seen) == passes - 1 and tables(resumed) == tables(whole)
+
+
+@contextmanager
+def killed_after(batches, monkeypatch):
+    """The sweep within dies where it would write its next batch."""
+    real, written = store.Store.add, []
 
     def dies(self, *rows):
-        if len(batches) == last:
+        if len(written) == batches:
             raise KeyboardInterrupt
-        batches.append(rows)
+        written.append(rows)
         real(self, *rows)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(store.Store, "add", dies)
-        with pytest.raises(KeyboardInterrupt):
-            sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2)
-    resumed = Outcomes.load(sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2))
-    assert resumed.digest() == whole.digest()
+        yield
+
+
+def tables(path):
+    """All that an outcomes file holds, whatever the order it was written in. No column of it holds a time."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        assert sorted(names) == ["examples", "failures", "manifest", "measurements"]
+        return {name: sorted(database.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in names}
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_killed_sweep_goes_on_to_the_same_file(tiny, examples, tmp_path, monkeypatch, last):
+    whole = sweep(tiny, examples, tmp_path / "whole.sqlite", batch_size=4, replicates=2)
+    with killed_after(last, monkeypatch):
+        sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2)
+    resumed = sweep(tiny, examples, tmp_path / "o.sqlite", batch_size=4, replicates=2)
+    assert tables(resumed) == tables(whole) and Outcomes.load(resumed).digest() == Outcomes.load(whole).digest()
 
 
 def test_what_changed_since_is_refused(tiny, make_tiny, examples, tmp_path):
@@ -133,6 +177,52 @@ def test_an_example_that_cannot_be_scored_costs_one_recorded_error(tiny, example
     assert len(Outcomes.load(path)) == 10
     [(name, reason)] = store.failures(path)
     assert name == "bad" and "at least 4 answers" in reason
+
+
+@pytest.mark.parametrize("metric", ["exact", "likelihood"])
+def test_questions_without_a_gold_answer_are_refused_before_anything_is_asked(tiny, examples, tmp_path, metric):
+    """LLaVA-Bench's question file has none: once every question was answered at every m, and recorded as a failure."""
+    bare = [replace(example, answers=(), metric=metric) for example in examples]
+    with pytest.raises(DataError, match=r"need gold answers, was: none in 10 examples; .*'likelihood'.* import table"):
+        sweep(tiny, bare, tmp_path / "o.sqlite")
+    assert not (tmp_path / "o.sqlite").exists()
+
+
+@pytest.mark.parametrize("metric", ["exact", "likelihood"])
+def test_an_example_without_a_gold_answer_among_others_is_never_asked(tiny, examples, tmp_path, monkeypatch, metric):
+    bare = replace(examples[0], id="bare", question="what is this", answers=(), metric=metric)
+    asked, real = [], tiny.measure_ladder
+    monkeypatch.setattr(
+        tiny, "measure_ladder", lambda e, questions, *rest: asked.extend(questions) or real(e, questions, *rest)
+    )
+    path = sweep(tiny, [*examples, bare], tmp_path / "o.sqlite")
+    assert len(Outcomes.load(path)) == 10 and sorted(asked) == sorted(example.question for example in examples)
+    [(name, reason)] = store.failures(path)
+    assert name == "bare" and "'bare' has none; give it answers" in reason
+
+
+def test_what_the_data_was_called_is_kept_and_may_change(tiny, examples, tmp_path):
+    path = sweep(tiny, examples, tmp_path / "o.sqlite", source={"data": "a.jsonl"})
+    assert store.manifest(path)["source"] == {"data": "a.jsonl"}
+    assert store.manifest(sweep(tiny, examples, path, source={"data": "b.jsonl"}))["source"] == {"data": "b.jsonl"}
+    assert store.manifest(sweep(tiny, examples, path))["source"] == {"data": "b.jsonl"}
+    refresh_features(tiny, examples, path)
+    assert "source" not in store.manifest(sweep(tiny, examples, tmp_path / "plain.sqlite"))
+
+
+def test_a_sweeps_examples_are_found_again_where_they_are_the_same(pictures, tmp_path, monkeypatch):
+    pictures[0].save(tmp_path / "a.png")
+    row = {"image": "a.png", "question": "what", "answer": "1"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    monkeypatch.chdir(tmp_path)
+    source = {"data": "mine.jsonl", "benchmark": None, "split": None, "skip_bad": False}
+    digest = fingerprint(open_data("mine.jsonl")[0])[0]
+    [found] = reopened(source, digest)
+    assert found.question == "what"
+    assert reopened(source, "another") is None and reopened(None, digest) is None
+    assert reopened(source | {"data": "gone.jsonl"}, digest) is None
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row | {"question": "who"}))
+    assert reopened(source, digest) is None
 
 
 def test_one_example_too_large_for_memory_is_recorded(tiny, examples, tmp_path, monkeypatch):
@@ -231,8 +321,6 @@ def test_choices_give_a_margin(tiny, examples, tmp_path):
     letters = Example("l", examples[0].image, "which", ("B",), "p0", "d", choices=("cat", "dog", "cow"))
     words = Example("w", examples[0].image, "which", ("dog",), "p0", "d", choices=("cat", "dog", "cow"))
     path = sweep(tiny, [letters, words], tmp_path / "o.sqlite")
-    import sqlite3
-
     rows = (
         sqlite3.connect(path).execute("SELECT number, gold_logprob, margin FROM measurements WHERE arm = 0").fetchall()
     )
@@ -326,6 +414,7 @@ def test_the_command_killed_at_five_random_instants_gives_the_uninterrupted_file
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 2
     subprocess.run([*COMMAND, "--out", path], check=True, capture_output=True, env=environment)
+    assert tables(path) == tables(tmp_path / "whole.sqlite")
     assert Outcomes.load(path).digest() == Outcomes.load(tmp_path / "whole.sqlite").digest()
 
 

@@ -1,5 +1,7 @@
 """Plain tables: what a person would write, and every way to get it wrong, told by file and line."""
 
+import json
+
 import pytest
 
 from encoders.errors import DataError
@@ -47,6 +49,29 @@ def test_replicates_are_rows_of_their_own(tmp_path):
     assert outcomes.id.tolist() == ["1", "1"] and outcomes.replicate.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("right", "wrong"), [("True", "False"), ("true", "false"), ("1.0", "0.0")])
+def test_scores_and_m_are_read_as_pandas_writes_them(tmp_path, right, wrong):
+    outcomes = load(tmp_path, f"id,question,m,score\n1.0,q,16.0,{wrong}\n1.0,q,36.0,{right}\n")
+    assert outcomes.score.tolist() == [[0, 1]] and outcomes.m.tolist() == [16, 36] and outcomes.arms == ("16", "36")
+    assert outcomes.id.tolist() == ["1.0"]
+
+
+def test_json_lines_may_hold_numbers_for_names_and_truth_values_for_scores(tmp_path):
+    rows = [
+        {"id": 1.0, "question": 12, "image": 7, "dataset": 3, "m": m, "score": score}
+        for m, score in ((16.0, False), (36, True))
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcomes = Outcomes.load(path)
+    assert outcomes.score.tolist() == [[0, 1]] and outcomes.m.tolist() == [16, 36]
+    named = [getattr(outcomes, name)[0] for name in ("id", "question", "group", "dataset")]
+    assert named == ["1.0", "12", "7", "3"] and outcomes.meta[0] == {"image": "7"}
+    path.write_text(json.dumps(rows[0] | {"m": -16.0}))
+    with pytest.raises(DataError, match=r"m must be a whole number of at least 1, was: -16"):
+        Outcomes.load(path)
+
+
 HEAD = "id,question,m,score\n"
 
 
@@ -60,6 +85,7 @@ HEAD = "id,question,m,score\n"
         (HEAD + "1,q,1,nan\n", "line 2.*score.*nan"),
         (HEAD + "1,q,1,\n", "line 2.*score"),
         (HEAD + "1,q,1.5,1\n", "line 2.*m.*1.5"),
+        (HEAD + "1,q,-36.0,1\n", "line 2: m must be a whole number of at least 1, was: -36"),
         (HEAD + "1,q,0,1\n", "line 2.*m must be.*at least 1"),
         (HEAD + ",q,1,1\n", "line 2.*id"),
         (HEAD + "1,q,1\n", "line 2.*4 cells"),

@@ -16,9 +16,12 @@ from training_data.outcomes import Outcomes
 from training_data.readers import read as read_benchmark
 from training_data.readers.llava import Given, read_answers
 from training_data.readers.pairing import none_left, pair
+from training_data.rows import Tally
 
 
-def read(benchmark: str, data: Path, files: Mapping[int, Path], split: str | None = None) -> Outcomes:
+def read(
+    benchmark: str, data: Path, files: Mapping[int, Path], split: str | None = None, tally: Tally | None = None
+) -> Outcomes:
     """Outcomes of a benchmark's questions with a picture; the text is the answer as given, ids are the reader's.
 
     Args:
@@ -26,29 +29,43 @@ def read(benchmark: str, data: Path, files: Mapping[int, Path], split: str | Non
         data: its folder; pictures need not be there.
         files: the answer file of each m.
         split: as in `training_data.readers.read`.
+        tally: where it skips bad rows, it counts those of the data, those of the files, and answers to no question that
+            is left; a question whose answer was bad at one m is left out at every m.
 
     Raises:
         DataError: files missing or damaged; an answer to no question, or to one that has been answered; a question that
             one of the files leaves out, or that was put in other words; no gold answer. By id, file and line.
     """
-    examples = read_benchmark(benchmark, data, split=split, pictures=False, text_only=True).examples
-    return join({m: _samples(examples, path) for m, path in files.items()})
+    tally = tally or Tally()
+    reading = read_benchmark(benchmark, data, split=split, skip_bad=tally.skip_bad, pictures=False, text_only=True)
+    tally.add(reading)
+    samples = {m: _samples(reading.examples, path, tally) for m, path in files.items()}
+    if tally.skip_bad and samples:
+        everywhere = set.intersection(*({sample.id for sample in found} for found in samples.values()))
+        samples = {m: [sample for sample in found if sample.id in everywhere] for m, found in samples.items()}
+    return join(samples)
 
 
-def _samples(examples: Sequence[Example], path: Path) -> list[Sample]:
-    pairs = list(pair(examples, read_answers(path)))
-    none_left([example for example in examples if example.image != ()], {example.id for example, _ in pairs}, path.name)
+def _samples(examples: Sequence[Example], path: Path, tally: Tally) -> list[Sample]:
+    before = tally.bad
+    answers = read_answers(path, tally)
+    torn = tally.bad - before  # so many questions may be left
+    pairs = list(pair(examples, answers, tally))
+    shown = [example for example in examples if example.image != ()]
+    none_left(shown, {example.id for example, _ in pairs}, path.name, torn)
     return [_sample(example, given) for example, given in pairs if example.image != ()]
 
 
 def _sample(example: Example, given: Given) -> Sample:
+    scored = score_given(given, example)
     return Sample(
         id=example.id,
         group=example.group,
         dataset=example.dataset,
         question=example.question,
         text=given.text,
-        score=score_given(given, example).value,
+        score=scored.value,
+        parsed=scored.parsed,
         where=f"{given.row.file}, {given.row.place}",
         same={} if given.prompt is None else {"prompt": given.prompt},
         meta=example.meta,

@@ -1,6 +1,6 @@
 """The score that a log itself gives an answer.
 
-Knows in which shapes evaluators write one. Knows no rule of scoring (`training_data.scores` has those).
+Knows in which shapes evaluators write one. Applies no rule of scoring (`training_data.logs.rule` does).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 
 from training_data.rows import Row
+from training_data.scores import METRICS
 
 _WITHIN = ("score", "exact_match")  # where a metric is an object, the score stands under one of these
 
@@ -25,7 +26,8 @@ def grade(row: Row, fields: Iterable[str], metric: str | None = None) -> float |
     found = {name: value for name in fields if (value := _number(row.fields.get(name))) is not None}
     if metric is not None:
         if metric not in found:
-            row.refuse(f"the metric {metric!r} must hold a number", f"only {_list(found)}", "choose one of these")
+            remedy = f"choose one of these, or a rule to score by here: {_list(METRICS)}"
+            row.refuse(f"the metric {metric!r} must hold a number", f"only {_list(found)}", remedy)
         found = {metric: found[metric]}
     if len(set(found.values())) > 1:
         row.refuse("where several metrics differ, one must be chosen", found, f"choose the metric: {_list(found)}")

@@ -10,9 +10,13 @@ One line of samples, and what is read of results, https://github.com/EvolvingLMM
      "doc_hash": "...", "pope_accuracy": {"question_id": "0", "score": 1.0, ...}, "pope_f1_score": {...}, ...}
     {"config": {"model": "llava", "model_args": "pretrained=...,matryoshka_vis_token_scale=16"}, ...}
 
+MMBench's metric is no score but {"index", "question", "answer", "prediction", "A", "B", ...}, SEED's {"pred", "answer",
+"question_id"}: such answers are scored here, by a rule that is named.
+
 Joined on task and doc_id; doc_hash is the same for many a task's rows and no key. Ids are "task/doc_id", the data set
 is the task. The group is the picture where the line names it ("image_id" and the like within "doc" or a metric, or a
-"question_id" that is a picture's name, as in MME), else the id: then questions about one picture may part in a split.
+"question_id" that is a picture's name, as in MME) or the circle of MMBench's rotations, else the id: then questions
+about one picture may part in a split.
 """
 
 from __future__ import annotations
@@ -24,10 +28,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from encoders.errors import DataError
+from training_data.example import Example
 from training_data.logs.grade import grade
+from training_data.logs.rule import by_rule, choices_of
 from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
 from training_data.outcomes import Outcomes
+from training_data.readers.mmbench import CIRCLE
 from training_data.rows import Row, read_document, read_rows
+from training_data.scores import METRICS, Scored
 
 # Arguments of a model that say how many visual tokens it spends: MQT's, M3's, Gemma's, and plug-ins' own words.
 BUDGET_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")
@@ -47,7 +55,8 @@ def read(logs: Mapping[int, Path] | Sequence[Path], metric: str | None = None) -
     Args:
         logs: a folder, or one samples file, per m; as a mapping from m, or as paths alone where the results file beside
             the samples says it in its model_args, under one of `BUDGET_KEYS`.
-        metric: the field of a line that holds the score; needed where a task has several that differ.
+        metric: the field of a line that holds the score, needed where a task has several that differ; or, where no
+            field is called so, one of `training_data.scores.METRICS`: answers are scored here, against the target.
 
     Raises:
         DataError: files missing or damaged; an m that is not said, or said of two logs; a question whose input or
@@ -135,22 +144,50 @@ def _samples(log: Path, metric: str | None) -> Iterator[Sample]:
 
 def _sample(task: str, row: Row, metric: str | None) -> Sample:
     name = f"{task}/{row.name('doc_id')}"
-    fields = [field for field, value in row.fields.items() if field not in _FRAME and not isinstance(value, str)]
-    if (score := grade(row, fields, metric)) is None:
-        row.refuse(
-            "a line must hold a metric with a number", f"only {', '.join(fields) or 'none'}", "score it yourself"
-        )
-    asked = _said(row.value("input"))
+    asked, text = _said(row.value("input")), _said(row.value("filtered_resps", "resps"))
+    if metric is not None and metric in METRICS and metric not in row.fields:
+        score, parsed = _by_rule(row, asked, text, metric)
+    else:
+        score, parsed = _graded(row, metric), None
     return Sample(
         id=name,
         group=_picture(row, task) or name,
         dataset=task,
         question=asked,
-        text=_said(row.value("filtered_resps", "resps")),
+        text=text,
         score=score,
         where=f"{row.file}, {row.place}",
         same={"input": asked, "target": _said(row.fields.get("target"))},
+        parsed=parsed,
     )
+
+
+def _graded(row: Row, metric: str | None) -> float:
+    """The score that the line holds."""
+    fields = [field for field, value in row.fields.items() if field not in _FRAME and not isinstance(value, str)]
+    if (found := grade(row, fields, metric)) is not None:
+        return found
+    remedy = f"name a metric to score it by here: {', '.join(METRICS)}"
+    return row.refuse("a line must hold a metric with a number", f"only {', '.join(fields) or 'none'}", remedy)
+
+
+def _by_rule(row: Row, asked: str, text: str, metric: str) -> Scored:
+    """The answer by a rule, against the target or what the metric's object calls the answer, with the choices there."""
+    objects = list(_objects(row))
+    told = (row.fields.get("target"), *(one.get("answer") for one in objects))
+    gold = next((answer for answer in told if answer is not None and answer not in ("", [])), None)
+    if gold is None:
+        row.refuse("a line must hold a target to be scored by", row.fields.get("target"), "choose a field with a score")
+    choices = next((tuple(found.values()) for one in objects if (found := choices_of(one))), None)
+    answers = tuple(map(str, gold)) if isinstance(gold, list) else (str(gold),)
+    return by_rule(row, text, Example(row.name("doc_id"), (), asked, answers, "", "", choices, metric))
+
+
+def _objects(row: Row) -> Iterator[dict[str, Any]]:
+    """The objects of a line that are metrics, or its document."""
+    for field, value in row.fields.items():
+        if isinstance(value, dict) and (field not in _FRAME or field == "doc"):
+            yield value
 
 
 def _said(value: Any) -> str:
@@ -162,11 +199,13 @@ def _said(value: Any) -> str:
 
 def _picture(row: Row, task: str) -> str | None:
     """The picture, where the line names it: by its file's name in whatever task, or by an id of this task."""
-    for holder in (value for field, value in row.fields.items() if field not in _FRAME or field == "doc"):
-        for key in _PICTURE_KEYS if isinstance(holder, dict) else ():
-            value = holder.get(key)
+    for one in _objects(row):
+        for key in _PICTURE_KEYS:
+            value = one.get(key)
             if isinstance(value, str) and PurePosixPath(value).suffix.lower() in PICTURE_ENDINGS:
                 return value
             if key != "question_id" and isinstance(value, str | int) and value != "":
                 return f"{task}/{value}"
+        if isinstance(index := one.get("index"), int) and choices_of(one):
+            return f"{task}/{index % CIRCLE}"
     return None

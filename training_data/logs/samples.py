@@ -24,7 +24,7 @@ class Sample:
     """What a model answered to one question at one m.
 
     `same` holds what must not differ between the logs, such as prompt and target, under the names the log gives them;
-    `where` is its file and line.
+    `where` is its file and line; `parsed` whether the rule could read the answer, where it was scored here.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Sample:
     where: str
     same: Mapping[str, str]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    parsed: bool | None = None
 
 
 def join(logs: Mapping[int, Iterable[Sample]]) -> Outcomes:
@@ -90,7 +91,7 @@ def _check_same(first: Sample, other: Sample, m: int) -> None:
 
 
 def _outcomes(rows: list[list[Sample]], ladder: list[int]) -> Outcomes:
-    firsts = [row[0] for row in rows]
+    firsts, scored_here = [row[0] for row in rows], all(sample.parsed is not None for row in rows for sample in row)
     return Outcomes(
         id=np.array([sample.id for sample in firsts]),
         group=np.array([sample.group for sample in firsts]),
@@ -103,5 +104,6 @@ def _outcomes(rows: list[list[Sample]], ladder: list[int]) -> Outcomes:
         cost=np.tile(np.array(ladder, dtype=np.float64), (len(rows), 1)),  # (n, k), in tokens
         text=np.array([[sample.text for sample in row] for row in rows], dtype=object),  # (n, k)
         meta=np.array([sample.meta for sample in firsts]) if any(sample.meta for sample in firsts) else None,
+        parsed=np.array([[sample.parsed for sample in row] for row in rows], float) if scored_here else None,  # (n, k)
         unit="tokens",
     )

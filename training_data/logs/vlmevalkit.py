@@ -23,15 +23,15 @@ from typing import Any
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.logs.grade import grade
+from training_data.logs.rule import CHOICES, by_rule, choices_of
 from training_data.logs.samples import Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers.mmbench import CIRCLE
 from training_data.rows import Row, read_rows
-from training_data.scores import METRICS, score
+from training_data.scores import METRICS
 
 _SCORES = ("hit", "score")
-_LETTERS = "ABCDEFGH"
-_SAME = ("question", "hint", *_LETTERS, "answer", "answers")
+_SAME = ("question", "hint", *CHOICES, "answer", "answers")
 _KINDS = (".csv", ".json", ".tsv", ".xlsx")
 _FAILED = "Failed to obtain answer"  # written where the model raised an error
 
@@ -72,10 +72,11 @@ def _sample(dataset: str, row: Row, metric: str | None) -> Sample:
     if _FAILED in text:
         row.refuse("a prediction must be an answer", text, "run VLMEvalKit again: it asks what failed once more")
     same = {field: _cell(row, field) for field in _SAME if row.has(field)}
+    choices = choices_of(row.fields)
     lines = [
         same.get("hint"),
         _cell(row, "question"),
-        *(f"{letter}. {words}" for letter, words in _choices(row).items()),
+        *(f"{letter}. {words}" for letter, words in choices.items()),
     ]
     group = _cell(row, "image_path") if row.has("image_path") else _circle(dataset, name)
     example = Example(
@@ -85,27 +86,27 @@ def _sample(dataset: str, row: Row, metric: str | None) -> Sample:
         answers=_answers(row),
         group=group,
         dataset=dataset,
-        choices=tuple(_choices(row).values()) or None,
+        choices=tuple(choices.values()) or None,
         metric=metric or "",
     )
+    value, parsed = _score(row, text, example)
     return Sample(
         id=name,
         group=group,
         dataset=dataset,
         question=example.question,
         text=text,
-        score=_score(row, text, example),
+        score=value,
         where=f"{row.file}, {row.place}",
         same=same,
+        parsed=parsed,
     )
 
 
-def _score(row: Row, text: str, example: Example) -> float:
+def _score(row: Row, text: str, example: Example) -> tuple[float, bool | None]:
+    """The score by a rule, and whether that could read the answer; or as the file has it."""
     if example.metric in METRICS:
-        try:
-            return score(text, example).value
-        except DataError as error:
-            raise DataError(f"{row.file}, {row.place}: {error}") from error
+        return by_rule(row, text, example)
     found = grade(row, [example.metric] if example.metric else _SCORES, example.metric or None)
     if found is None:
         row.refuse(
@@ -113,7 +114,7 @@ def _score(row: Row, text: str, example: Example) -> float:
             f"only {', '.join(row.fields)}",
             f"give the scored file, or a metric: {', '.join(METRICS)}",
         )
-    return found
+    return found, None
 
 
 def _cell(row: Row, column: str) -> str:
@@ -124,12 +125,6 @@ def _cell(row: Row, column: str) -> str:
         )
     value: Any = row.fields[column]
     return "" if value is None else value if isinstance(value, str) else str(value)
-
-
-def _choices(row: Row) -> dict[str, str]:
-    """The choices from A on, up to the first that is empty."""
-    filled = [letter for letter in _LETTERS if row.has(letter) and _cell(row, letter)]
-    return {letter: _cell(row, letter) for letter, wanted in zip(filled, _LETTERS, strict=False) if letter == wanted}
 
 
 def _answers(row: Row) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ One row of test/test_human.json, https://github.com/vis-nlp/ChartQA (ChartQA Dat
 
     {"imgname": "41699051005347.png", "query": "How many food item is shown in the bar graph?", "label": "14"}
 
-The picture is "test/png/41699051005347.png". Rows have no ids: theirs is "human/1", the part and the row number.
+The picture is "test/png/41699051005347.png". Rows have no ids: theirs is "human/1", the part and the row number. Answer
+files repeat "imgname" and "query" beside their "prediction", and are joined on both.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ One row of a question file (JSON Lines), https://github.com/haotian-liu/LLaVA/bl
 
 One row of an answer file: {"question_id": 0, "prompt": "What is shown?\nAnswer ...", "text": "A cat.", ...}.
 VQA's servers take {"question_id", "answer"}, DocVQA's {"questionId", "answer"}, VizWiz's {"image", "answer"} and GQA's
-{"questionId", "prediction"}, as a JSON array; all of them are read here. Knows no gold answer but what a question
-file carries itself under "answer" or "label".
+{"questionId", "prediction"}, as a JSON array; ChartQA's answers are {"imgname", "query", "prediction"}; all of them are
+read here. Knows no gold answer but what a question file carries itself under "answer" or "label".
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from training_data.example import Example
 from training_data.readers.folder import Folder
 from training_data.rows import Row, Tally, read_rows
 
-_IDS = ("question_id", "questionId", "id", "index", "image")
+_IDS = ("question_id", "questionId", "id", "index", "image", "imgname")
+_PROMPTS = ("prompt", "question", "query")
 _ANSWERS = ("prediction", "text", "answer")  # VLMEvalKit's tables have the gold answer beside the prediction
 _INSTRUCTION = re.compile(r"^\s*(<image>|Answer with .*|Answer the question using .*|Reference OCR token:.*)\s*$")
 _OCR_PROMPT = re.compile(r"^OCR tokens: .*?Question: (.*?) Short answer:", re.DOTALL)
@@ -77,7 +78,8 @@ def _given(row: Row) -> Given:
     tabled = row.file.lower().endswith((".csv", ".tsv", ".xlsx", ".parquet"))
     empty = column is not None and tabled and not row.has(column)
     text = "" if empty else row.text(*(_ANSWERS if column is None else (column,)), empty=True)
-    return Given(row.name(*_IDS), row.optional("prompt"), text, row)
+    prompt = row.name(*_PROMPTS, empty=True) if any(map(row.has, _PROMPTS)) else None
+    return Given(row.name(*_IDS), prompt, text, row)
 
 
 def plain_question(prompt: str) -> str:

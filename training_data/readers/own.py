@@ -11,17 +11,22 @@
 Needed: image, question, and answer or answers. In a table, several answers or choices are parted by "|". The default of
 id is the row's number, of group its image's path, of dataset the file's name, of metric "exact". Pictures are looked
 for from the file's folder.
+
+Where answers are letters of choices (the second row of the table, or metric "letter" or "mmbench"), the choices are put
+below the question, "A. red" and so on a line each, unless it lists them under these letters already. Where answers are
+spelled out, the question is asked as it is, and choices only tell the right answer's margin over the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from training_data.example import Example
 from training_data.readers.folder import Folder
 from training_data.rows import Row, ending, read_rows
-from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT
+from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT, listed
 
 _LETTERED = ("letter", "mmbench")
 
@@ -46,17 +51,38 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
         row.refuse(f"the answer to metric {metric!r} must be the letter of a choice", answers)
     if metric in SOFT and asked and len(answers) < ANNOTATORS:
         row.refuse(f"metric {metric!r} needs {ANNOTATORS} answers or more, one of each annotator", answers)
+    question = row.name("question")
+    if choices and _are_letters(answers, choices, metric):
+        question, choices = _with_choices(question, choices)
     pictures = tuple(folder.picture(row, name) for name in names)
     return Example(
         id=row.name("id") if row.has("id") else row.place.split()[-1],
         image=pictures[0] if len(pictures) == 1 else pictures,
-        question=row.text("question"),
+        question=question,
         answers=answers,
         group=row.name("group") if row.has("group") else "|".join(names),
-        dataset=row.optional("dataset") or dataset,
+        dataset=row.name("dataset", empty=True) or dataset if row.has("dataset") else dataset,
         choices=choices,
         metric=metric,
     )
+
+
+def _are_letters(answers: Sequence[str], choices: Sequence[str], metric: str) -> bool:
+    """Whether answers are letters of the choices, and not choices themselves ("A" of the choices "A" and "E")."""
+    letters = set(LETTERS[: len(choices)])
+    return metric in _LETTERED or (bool(answers) and set(answers) <= letters and not set(answers) <= set(choices))
+
+
+def _with_choices(question: str, choices: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The question with its choices listed, and the choices without letters of their own ("A. red", "(B) black")."""
+    marked = [re.match(rf"\(?{letter}[.):]\s*(?=\S)", text) for letter, text in zip(LETTERS, choices, strict=False)]
+    if len(marked) == len(choices) and all(marked):
+        choices = tuple(text[mark.end() :] for mark, text in zip(marked, choices, strict=True) if mark)
+    there = all(
+        re.search(rf"(?<!\w){letter}\s*[.):\]-]\s*{re.escape(text)}(?!\w)", question, re.IGNORECASE)
+        for letter, text in zip(LETTERS, choices, strict=False)
+    )
+    return (question if there else "\n".join([question, *listed(choices)])), choices
 
 
 def _parted(row: Row, table: bool, *names: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ One row of val.json, https://vizwiz.org/tasks-and-datasets/vqa/:
     {"image": "VizWiz_val_00000000.jpg", "question": "Ok. There is another picture ...", "answerable": 0,
      "answer_type": "unanswerable", "answers": [{"answer": "unanswerable", "answer_confidence": "yes"}, ...]}
 
-The picture is "val/VizWiz_val_00000000.jpg", and its name is the id: every picture has one question.
+The picture is "val/VizWiz_val_00000000.jpg", and its name is the id: every picture has one question. LLaVA's answers
+give the number at its end as their question_id.
 """
 
 from __future__ import annotations
