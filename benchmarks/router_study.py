@@ -78,6 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     train = Outcomes.load(options.train)
     tests = {name: Outcomes.load(path) for name, path in (text.split("=", 1) for text in options.test)}
+    several = Outcomes.load(options.replicated) if options.replicated else None  # refused now, not after the study
     routers, seconds = [], []
     for seed in range(options.seeds):
         started = time.perf_counter()
@@ -127,8 +128,8 @@ def main() -> None:
             "competitors": rows,
         }
         show(name, result["tests"][name])
-    if options.replicated:
-        result["replicated"] = replicated(routers[0], Outcomes.load(options.replicated))
+    if several is not None:
+        result["replicated"] = replicated(routers[0], several)
     report("router_study", result)
 
 
