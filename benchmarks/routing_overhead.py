@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders import features
-from encoders.llava import LlavaImages
+from encoders.encoded import LlavaImages
 from encoders.loading import load
 from router import Budget, Router, answer
 from router.columns import group_of

@@ -61,6 +61,8 @@ class LlavaConfig:
             value = getattr(self, name)
             if len(value) != 3 or not all(isinstance(v, int | float) and low <= v <= high for v in value):
                 raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {shown(value)}")
+        if any(whole_number(level) is None for level in self.pad_colour):
+            raise BackboneError(f"pad_colour must hold whole numbers, was: {shown(self.pad_colour)}; round them")
 
     def canonical(self) -> bytes:
         """The configuration as bytes to be hashed: the same for equal configurations."""

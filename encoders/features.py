@@ -18,7 +18,8 @@ from encoders import pixels
 from encoders.errors import ImageError
 
 if TYPE_CHECKING:
-    from encoders.llava import LlavaImages, NestedLlava
+    from encoders.encoded import LlavaImages
+    from encoders.llava import NestedLlava
 
 VERSION = 3
 _PATCHES = (

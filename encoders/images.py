@@ -124,7 +124,7 @@ def _eight_bit_rgb(picture: Image.Image) -> Image.Image:
         return _from_array(np.asarray(picture)).convert("RGB")
     if picture.mode in ("La", "RGBa"):  # premultiplied; Pillow converts these only to their plain twins
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         under = Image.new("RGBA", layer.size, (*TRANSPARENT_OVER, 255))
         return Image.alpha_composite(under, layer).convert("RGB")

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -25,12 +24,13 @@ from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.decoding import Decoded, Decoding, decode
+from encoders.encoded import LlavaImages
 from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError, shown
 from encoders.images import ImageSource, Preparation, is_one_picture, open_image
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.prompts import check_question, check_unicode, template
-from encoders.sampling import SampledProjection
+from encoders.sampling import METHODS, SampledProjection
 from encoders.splice import SplicedBatch
 from encoders.weights import digest, version
 
@@ -43,42 +43,9 @@ def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) ->
         )
     if kind == "m3":
         return MatryoshkaPooling(width, out_width, patches)
-    return SampledProjection(width, out_width, patches, str(kind))
-
-
-class LlavaImages:
-    """Pictures after the vision pass: patches (n, N, width), and the nested tokens that were asked for so far.
-
-    `pictures` are the RGB pictures themselves where `encode` opened them, for features that look at pixels; else None.
-    """
-
-    def __init__(self, connector: Connector, patches: Tensor, pictures: tuple[Image.Image, ...] | None = None) -> None:
-        self._connector = connector
-        self.patches, self.pictures = patches, pictures
-        self._prepared: tuple[int, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.patches)
-
-    def belongs_to(self, connector: Connector) -> bool:
-        """Whether these pictures were encoded for this connector."""
-        return self._connector is connector
-
-    def select(self, rows: Sequence[int]) -> LlavaImages:
-        """The pictures at `rows`, repeats allowed; what was computed comes along."""
-        pictures = None if self.pictures is None else tuple(self.pictures[row] for row in rows)
-        chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)], pictures), self._prepared
-        if prepared is not None:
-            chosen._prepared = (prepared[0], prepared[1][list(rows)])
-        return chosen
-
-    @torch.inference_mode()
-    def tokens(self, m: int) -> Tensor:
-        """Nested tokens (n, m, D); what was computed for one m serves every other that it can."""
-        prepared = self._prepared
-        if prepared is None or (prepared[0] < m and not self._connector.prepares_all):
-            prepared = self._prepared = (m, self._connector.prepare(self.patches, m))
-        return self._connector.at(prepared[1], m)
+    if kind not in METHODS:
+        raise BackboneError(f"connector.type must be one of {sorted([*METHODS, 'm3', 'mqt'])}, was: {shown(kind)}")
+    return SampledProjection(width, out_width, patches, kind)
 
 
 class NestedLlava(nn.Module):
@@ -101,6 +68,13 @@ class NestedLlava(nn.Module):
         self.sharing: tuple[object, bool] | None = None  # filled by prefix.causal
         self._hashed: tuple[object, str] | None = None
         self.eval()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves and casts weights; rotary frequencies stay float32: rounded, they turn far words by wrong angles."""
+        super()._apply(fn, recurse)
+        model = self.language.model
+        model.rotary_emb = type(model.rotary_emb)(self.language.config).to(self.device)
+        return self
 
     # ---- what it is
 

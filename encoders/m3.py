@@ -28,6 +28,18 @@ def levels(patches: int) -> tuple[int, ...]:
     return tuple(k * k for k in range(1, side + 1) if side % k == 0)
 
 
+def grid_side(patches: int) -> int:
+    """The side of a square grid of so many tokens.
+
+    Raises:
+        BackboneError: they are none.
+    """
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise BackboneError(f"tokens must form a square grid, CLS dropped, was: {patches} tokens")
+    return side
+
+
 def pool(tokens: Tensor, m: int) -> Tensor:
     """Average-pool projected tokens (B, N, D) to (B, m, D), dtype kept.
 
@@ -36,9 +48,7 @@ def pool(tokens: Tensor, m: int) -> Tensor:
         BackboneError: the N tokens are not a square grid.
     """
     batch, patches, width = tokens.shape
-    side = math.isqrt(patches)
-    if side * side != patches:
-        raise BackboneError(f"pooled tokens must form a square grid, was: {patches} tokens")
+    side = grid_side(patches)
     if whole_number(m) not in levels(patches):
         raise BudgetError(f"m must be one of {levels(patches)} on a grid of {side} x {side}, was: {shown(m)}")
     if m == patches:

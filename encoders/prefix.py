@@ -22,7 +22,8 @@ from encoders.decoding import Decoded, Decoding, resume
 from encoders.errors import BudgetError, QuestionError
 
 if TYPE_CHECKING:
-    from encoders.llava import LlavaImages, NestedLlava
+    from encoders.encoded import LlavaImages
+    from encoders.llava import NestedLlava
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2  # of the self-check, in float32 and in 16 bits
 _PADDING = 0
@@ -380,13 +381,22 @@ def shares(backbone: NestedLlava) -> bool:
 def causal(backbone: NestedLlava) -> bool:
     """Whether what stands first in a prompt is computed without what follows.
 
-    A self-check, run once for given weights, compares on random patches the cache of few tokens with the head of the
-    cache of many: attention that looks ahead among visual tokens fails it, and no cache is then gone on from.
+    A self-check, run once for given weights and attention, compares on random patches the cache of few tokens with the
+    head of the cache of many: attention that looks ahead among visual tokens fails it, and no cache is then gone on
+    from.
     """
-    version = backbone.weights_version
+    version = backbone.weights_version, _attention(backbone)
     if backbone.sharing is None or backbone.sharing[0] != version:
         backbone.sharing = version, _head_equals_fresh(backbone)
     return backbone.sharing[1]
+
+
+def _attention(backbone: NestedLlava) -> tuple[object, ...]:
+    """What decides who attends to whom, as far as it can be told without running it."""
+    model = backbone.language.model
+    layers = [(getattr(layer.self_attn, "is_causal", None), layer.self_attn.forward) for layer in model.layers]
+    config = model.config
+    return config._attn_implementation, getattr(config, "is_causal", None), model.forward, *layers
 
 
 def _head_equals_fresh(backbone: NestedLlava) -> bool:

@@ -5,9 +5,12 @@ Knows strings. A question is inserted as it is; nothing in it is ever parsed.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from encoders.errors import BackboneError, QuestionError, shown
+
+_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")  # Unicode categories of what leaves no mark: controls, formats, spaces
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def check_question(question: object) -> str:
     Raises:
         QuestionError: not a string, nothing visible in it, or half of a character pair.
     """
-    if not isinstance(question, str) or not question.strip():
+    if not isinstance(question, str) or all(unicodedata.category(one) in _UNSEEN for one in question):
         raise QuestionError(f"a question must be a string with at least one visible character, was: {shown(question)}")
     return check_unicode(question, "question")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError, shown
-from encoders.m3 import MatryoshkaPooling, levels, pool, projector_weights
+from encoders.m3 import MatryoshkaPooling, grid_side, levels, pool, projector_weights
 
 
 def spatial_sample(tokens: Tensor, m: int) -> Tensor:
@@ -24,11 +24,13 @@ def spatial_sample(tokens: Tensor, m: int) -> Tensor:
 
     Raises:
         BudgetError: m is not an exact divisor level of the grid.
+        BackboneError: the N tokens are not a square grid.
     """
     patches = tokens.shape[1]
+    side = grid_side(patches)
     if whole_number(m) not in levels(patches):
         raise BudgetError(f"m must be one of {levels(patches)} for spatial sampling, was: {shown(m)}")
-    side, out = math.isqrt(patches), math.isqrt(m)
+    out = math.isqrt(m)
     kernel = side // out
     kept = torch.arange(out, device=tokens.device) * kernel + kernel // 2
     return tokens[:, (kept[:, None] * side + kept).flatten()]
@@ -50,15 +52,15 @@ def _within(m: int, most: int) -> bool:
     return count is not None and 1 <= count <= most
 
 
-_METHODS = {"average": pool, "spatial": spatial_sample, "sequential": sequential_sample}
+METHODS = {"average": pool, "spatial": spatial_sample, "sequential": sequential_sample}
 
 
 class SampledProjection(MatryoshkaPooling):
     """LLaVA-1.5's projector with one of the heuristics in the place of trained pooling."""
 
     def __init__(self, width: int, out_width: int, patches: int, method: str) -> None:
-        if method not in _METHODS:
-            raise BackboneError(f"a sampling method must be one of {sorted(_METHODS)}, was: {shown(method)}")
+        if method not in METHODS:
+            raise BackboneError(f"a sampling method must be one of {sorted(METHODS)}, was: {shown(method)}")
         super().__init__(width, out_width, patches)
         self.method = method
         self.prefix_nested = method == "sequential"
@@ -88,4 +90,4 @@ class SampledProjection(MatryoshkaPooling):
 
     def at(self, prepared: Tensor, m: int) -> Tensor:
         """Tokens at m from the projected grid: (B, m, out_width)."""
-        return _METHODS[self.method](prepared, m)
+        return METHODS[self.method](prepared, m)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from encoders.llava import LlavaImages, NestedLlava
+    from encoders.encoded import LlavaImages
+    from encoders.llava import NestedLlava
 
 
 @dataclass

@@ -29,7 +29,7 @@ from training_data.curves import slope_merge
 def allocate(
     curve: np.ndarray,
     cost: np.ndarray,
-    budget: Budget | None,
+    budget: int | Budget | None,
     *,
     price: float = 0.0,
     price_cost: np.ndarray | None = None,
@@ -50,7 +50,7 @@ def allocate(
     Args:
         curve: (n, k) finite, predicted expected score of every arm; any real numbers.
         cost: (n, k) or (k,), positive and finite, in the budget's unit.
-        budget: None, a cap, a mean or a price.
+        budget: None, a cap, a mean or a price; an int is a cap in visual tokens.
         price: the stored operating price, not negative; used by None and by caps. A mean and a price replace it.
         price_cost: what that price is charged on, like `cost`; None for `cost` itself. It differs where the price was
             fixed in another unit than the cap's.
@@ -62,6 +62,7 @@ def allocate(
             max_loss or max_broken, which a certificate must turn into a price first.
         DataError: shapes disagree, or a number is not finite, or a cost is not positive.
     """
+    budget = Budget.of(budget)
     if budget is not None and budget.kind in ("max_loss", "max_broken"):
         raise BudgetError(
             f"allocate needs a cap, a mean, a price or None, was: {budget}; the router's certificate turns a loss into "
@@ -69,18 +70,16 @@ def allocate(
         )
     curves, costs = checked(curve, cost)
     if budget is not None and budget.mean is not None:
-        return _within_mean(curves, costs, budget.mean, key)
+        return share_out(curves, costs, budget.mean, key)[0]
     if budget is not None and budget.price is not None:
         return best_arms(curves - budget.price * costs, costs)
     if not (math.isfinite(price) and price >= 0):
         raise BudgetError(f"a stored price must be a finite number, at least 0, was: {price!r}; 0 charges nothing")
     charged = costs if price_cost is None else checked(curve, price_cost)[1]
-    if budget is not None and budget.cap is not None:
-        charged = _never_less(charged, costs)
-    value = curves - price * charged
-    if budget is not None and budget.cap is not None:
-        value = np.where(_within_cap(costs, budget), value, -np.inf)
-    return best_arms(value, costs)
+    if budget is None or budget.cap is None:
+        return best_arms(curves - price * charged, costs)
+    value = curves - price * _never_less(charged, costs)
+    return best_arms(np.where(_within_cap(costs, budget), value, -np.inf), costs)
 
 
 def best_arms(value: np.ndarray, cost: np.ndarray) -> np.ndarray:
@@ -152,8 +151,17 @@ def _within_cap(costs: np.ndarray, budget: Budget) -> np.ndarray:
     return within
 
 
-def _within_mean(curves: np.ndarray, costs: np.ndarray, mean: float, key: np.ndarray | None) -> np.ndarray:
-    """The longest prefix of the merged steps whose mean cost is at most `mean`."""
+def share_out(
+    curves: np.ndarray, costs: np.ndarray, mean: float, key: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """(arms, price) of the longest prefix of the merged steps whose mean cost is at most `mean`.
+
+    The price is what the first step left out would have gained per cost, 0 where none is left out; arms as `allocate`,
+    whose checks curves and costs (n, k) have passed.
+
+    Raises:
+        BudgetError: the mean is below the cheapest arms'.
+    """
     steps = slope_merge(curves, costs, key)
     rows = np.arange(len(costs))
 
@@ -166,4 +174,4 @@ def _within_mean(curves: np.ndarray, costs: np.ndarray, mean: float, key: np.nda
             f"a mean must reach the mean cost of the cheapest arms, {mean_cost(0)}, was: {mean}; raise it, or "
             "leave questions out"
         )
-    return steps.after(count)
+    return steps.after(count), float(steps.slope[count]) if count < len(steps.slope) else 0.0

@@ -83,7 +83,8 @@ def answer(
     """
     if m is not None and (budget is not None or router is not None):
         raise BudgetError(
-            f"m excludes a budget and a router, was: m={shown(m)}, budget={shown(budget)}; give one of them"
+            f"m excludes a budget and a router, was: m={shown(m)}, budget={shown(budget)}, "
+            f"router={shown(router)}; give one of them"
         )
     limit = Budget.of(budget)
     check_question(q)

@@ -82,7 +82,8 @@ def answer_batch(
 class _Batch:
     """Rows that go through the model at once: `errors` by row, and those that can be asked, alike in order.
 
-    `names` settle ties under a shared mean: the ids, or of a pair, which has none, what it asks.
+    `names` settle ties under a shared mean: the ids, or of a pair, which has none, what it asks. `ms` is what opening,
+    seeing and deciding took, all rows together.
     """
 
     ids: list[str]
@@ -91,12 +92,13 @@ class _Batch:
     rows: list[int] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     encoded: Any = None
+    ms: float = 0.0
 
 
 def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
     from encoders.images import open_image
 
-    batch, pictures = _Batch([example.id for example in examples]), []
+    started, batch, pictures = time.perf_counter(), _Batch([example.id for example in examples]), []
     for row, example in enumerate(examples):
         try:
             question = check_question(example.question)
@@ -106,8 +108,6 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
             picture = open_image(example.picture())
         except MatryoshkaError as error:
             batch.errors[row] = Unanswered(example.id, str(error))
-        except Exception as error:  # a picture may be anybody's callable; one that fails is one bad row
-            batch.errors[row] = Unanswered(example.id, f"{type(error).__name__}: {error}")
         else:
             pictures.append(picture)
             batch.rows.append(row)
@@ -115,6 +115,7 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
             if shared:
                 batch.names.append(_asked(picture, question) if example.group == _PAIR else example.id)
     batch.encoded = model.encode(pictures) if pictures else None
+    batch.ms = _since(started)
     return batch
 
 
@@ -125,7 +126,9 @@ def _alone(
     held: list[Answer | Unanswered] = []
     met, refused, first = False, 0, None
     for batch in batches:
+        started = time.perf_counter()
         decisions, error = _each(rule, model, batch, limit)
+        batch.ms += _since(started)
         met = met or any(isinstance(decision, Decision) for decision in decisions)
         first, refused = first or error, refused + len(decisions)
         if first is not None and not met and refused >= _TRIED:
@@ -158,9 +161,11 @@ def _each(
 
 def _together(batches: Iterator[_Batch], limit: Budget | None, model: Any, rule: Any) -> Iterator[Answer | Unanswered]:
     """All questions decided at once, then answered batch by batch."""
-    parts = _Parts(batches, model)
+    started, parts = time.perf_counter(), _Parts(batches, model)
     decisions = iter(rule.decide_together(model, parts, limit, parts.names) if any(parts) else ())
+    deciding = _since(started) - sum(batch.ms for batch in parts.batches)
     for batch in parts.batches:
+        batch.ms += deciding * len(batch.rows) / max(1, len(parts.names))
         if batch.rows:
             batch.encoded = _patches_alone(model, batch.encoded, model.device)
         yield from _answers(model, batch, list(islice(decisions, len(batch.rows))), limit)
@@ -237,11 +242,15 @@ def _group(
             return [Unanswered(batch.ids[batch.rows[place]], str(error)) for place in group]
         alone = ({place: decision} for place, decision in group.items())
         return [told for one in alone for told in _group(model, batch, one, limit)]
-    ms = (time.perf_counter() - started) * 1000 / len(group)
+    ms = _since(started) / len(group) + batch.ms / len(batch.rows)
     return [
         answered(model, generation, decision, True, ms)
         for generation, decision in zip(generations, decisions, strict=True)
     ]
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
 
 
 def _examples(rows: Iterable[Example | tuple[Any, str]]) -> Iterator[Example]:

@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from router.routed import Routed, slope_ends
+from router.routed import NEAR, Routed, slope_ends
 from training_data.curves import Curve, Gap, Steps, gap_recovered, group_sums, hull, slope_merge
-
-NEAR = 1e-9  # scores and costs that differ by less are means of the same rows in another order
 
 
 class Means(NamedTuple):
@@ -234,6 +232,12 @@ def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float
     return Curve.through(*(np.concatenate([[first], values[inside], [last]]) for first, values, last in points))
 
 
+def below(cost: np.ndarray, full_cost: float) -> np.ndarray:
+    """Which mean costs are really less than full's, not the same mean in another order."""
+    cheaper: np.ndarray = cost < full_cost * (1 - NEAR)
+    return cheaper
+
+
 def keeping(
     rows: Routed, prices: np.ndarray, full: int, routing_cost: float, shares: Sequence[float]
 ) -> dict[float, int | None]:
@@ -242,7 +246,7 @@ def keeping(
     cost, score = realised.cost.mean(axis=0), realised.score.mean(axis=0)
     full_cost, full_score = rows.cost[:, full].mean(), rows.score[:, full].mean()
     cost = cost + routing_cost
-    cheaper = cost < full_cost * (1 - NEAR)
+    cheaper = below(cost, full_cost)
     found: dict[float, int | None] = {}
     for share in shares:
         keeps = np.flatnonzero(cheaper & (score >= share * full_score - NEAR))

@@ -56,6 +56,7 @@ class Certificate:
         least: pictures below which nothing is certified: those it takes when no score differs from full's.
         needed: where full is used, at about how many pictures the odds of certifying `aim` are even; None without aim.
         aim: the cheapest price that, like all dearer ones, was seen to use up no more than half the limit.
+        idle: whether full is used because what keeps the promise saved nothing on those pictures.
     """
 
     kind: Kind
@@ -69,6 +70,7 @@ class Certificate:
     least: int
     needed: int | None = None
     aim: float | None = None
+    idle: bool = False
 
     @property
     def message(self) -> str:
@@ -80,6 +82,11 @@ class Certificate:
                 f"At price {self.price:.4g} {claim}, {trust} ({self.observed:.4g} was seen, at "
                 f"{100 * self.saving:.3g} % less cost). This is a mean over pictures, holds for routing at this fixed "
                 "price only, and for pictures exchangeable with these."
+            )
+        if self.idle:
+            return (
+                f"Full is used, which loses nothing: there are prices at which {claim}, {trust}, but what they choose "
+                "costs no less than full on these pictures, routing aside."
             )
         outlook = (
             "the dearest price was seen to use up more than half the limit, so more pictures may not help"
@@ -146,7 +153,7 @@ def certify(
     paid = math.fsum(share * costs[np.arange(len(costs)), arms[:, last]])  # fsum: the same in any row order
     saving = 1 - paid / math.fsum(share * costs[:, top])
     if saving <= 0:
-        return Certificate(kind, limit, alpha, pictures, None, None, 0.0, 0.0, least)
+        return Certificate(kind, limit, alpha, pictures, None, None, 0.0, 0.0, least, idle=True)
     seen = float(values[:, last].mean())
     return Certificate(kind, limit, alpha, pictures, float(asked[last]), last, seen, saving, least)
 

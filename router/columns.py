@@ -77,8 +77,9 @@ class Columns:
         texts = list(dict.fromkeys(questions))  # people ask the same of many pictures: each text is read once
         place = dict(zip(texts, range(len(texts)), strict=True))
         row = np.array([place[text] for text in questions], np.int64)
-        told = [question.excerpt(text, self.both_ends) for text in texts]
-        readings = None if self.scores is None else self.scores(told)[row]
+        readings = None
+        if self.scores is not None:
+            readings = self.scores([question.excerpt(text, self.both_ends) for text in texts])[row]
         words = question.word_features(texts, self.both_ends)[row] if self.words else None
         return self._joined(len(questions), visual, names, words, readings)
 
@@ -129,8 +130,10 @@ class Columns:
         if unknown := sorted(set(groups) - {*GROUPS, *MORE}):
             raise DataError(f"groups of columns are {', '.join((*GROUPS, *MORE))}, was: {unknown[0]!r}")
         chosen = tuple(name for name in names if group_of(name) in groups) if visual is not None else ()
-        told = [question.excerpt(text) for text in questions]
-        scores, readings = QuestionScores.fit(told, target, dataset, fold) if "text" in groups else (None, None)
+        scores, readings = None, None
+        if "text" in groups:
+            told = [question.excerpt(text) for text in questions]
+            scores, readings = QuestionScores.fit(told, target, dataset, fold)
         columns = cls(chosen, "words" in groups, scores, tuple(arms))
         if not columns.names:
             raise DataError(f"a router must read something, was: no column of {', '.join(groups)}; sweep with pictures")

@@ -25,6 +25,7 @@ __all__ = ["Beside", "Evaluation", "Routed", "Saving", "evaluate", "price_grid"]
 
 SHARES = (0.95, 0.99, 1.0)  # of full's score, that is to be kept
 OPERATING = 0.99  # of these, where choices are counted
+_HALF_WAY = "half-way"  # the mean between the only two arms
 OF_COST = (0.10, 0.25, 0.50)  # of full's cost
 
 
@@ -225,13 +226,19 @@ def _beside(cost: float, seen: Seen) -> Beside:
 
 
 def _adherence(test: Routed, calibration: Routed, arms: Sequence[str]) -> dict[str, float]:
-    """What is spent over what may be, for means of what the arms between the cheapest and the dearest cost."""
+    """What is spent over what may be, for means of what the arms between the cheapest and the dearest cost.
+
+    Where there are none, as with two arms, for the mean half-way between the two.
+    """
     typical = calibration.charges.mean(axis=0)
-    between = [arm for arm in range(len(arms)) if typical.min() < typical[arm] < typical.max()]
-    prices = [price_of_mean(calibration.curve, typical, float(typical[arm])) for arm in between]
+    least, most = typical.min(), typical.max()
+    means = {name: cost for name, cost in zip(arms, typical.tolist(), strict=True) if least < cost < most}
+    if not means and least < most:
+        means = {_HALF_WAY: float(least + most) / 2}
+    prices = [price_of_mean(calibration.curve, typical, mean) for mean in means.values()]
     choice = test.choice(np.array(prices)) if prices else np.empty((len(test), 0), np.int64)
     spent = np.take_along_axis(test.cost, choice, axis=1).mean(axis=0)
-    return {arms[arm]: float(cost / typical[arm]) for arm, cost in zip(between, spent, strict=True)}
+    return {name: float(cost / mean) for (name, mean), cost in zip(means.items(), spent, strict=True)}
 
 
 def _members(test: Routed, bench: Bench) -> tuple[Member, ...]:

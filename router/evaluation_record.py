@@ -17,6 +17,7 @@ from training_data.curves import Curve, Gap
 _MOST_ARMS = 9  # lines of the text table
 _MOST_MEMBERS = 20
 _WIDTH = 46
+_SHORTEST_ARM, _LONGEST_ARM = 15, 40  # characters of an arm's name
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Evaluation:
         gain_slope: of realised on predicted gains between arms that are neighbours in mean cost, all rows and pairs
             pooled, one intercept per pair; 1 where gains are as large as predicted.
         adherence: by arm, what questions cost on average, routing left out, over what they may where a mean budget is
-            what this arm typically costs, at the price that met that mean on calibration rows.
+            what this arm typically costs, at the price that met that mean on calibration rows; the cheapest and the
+            dearest arm left out, and between two arms alone "half-way".
         members: the data sets of the test, by name, where there are several.
         router_ms: of one question in this batch, features left out; NaN where it was not measured.
         choice_count: (k,) test rows that take each arm at the 99 % price; choice_entropy: of these, in bits.
@@ -198,11 +200,12 @@ def _heading(found: Evaluation) -> list[str]:
         lines.append(
             f"WARNING: {found.shared_pictures:,} of the pictures were calibrated on too, which flatters the router"
         )
-    lines += ["", f"{'arm':<16}{'cost':>12}{'score':>9}{'chosen at the 99 % price':>27}"]
     often = sorted(range(len(found.arms)), key=lambda arm: -found.choice_count[arm])[:_MOST_ARMS]
+    wide = min(_LONGEST_ARM, max(_SHORTEST_ARM, *(len(found.arms[arm]) for arm in often))) + 1
+    lines += ["", f"{'arm':<{wide}}{'cost':>12}{'score':>9}{'chosen at the 99 % price':>27}"]
     for arm in sorted(often):
         cost, score, share = found.arm_cost[arm], found.arm_score[arm], found.choice_count[arm] / found.rows
-        lines.append(f"{found.arms[arm][:15]:<16}{cost:>12.5g}{score:>9.4f}{100 * share:>25.1f} %")
+        lines.append(f"{found.arms[arm][: wide - 1]:<{wide}}{cost:>12.5g}{score:>9.4f}{100 * share:>25.1f} %")
     if len(often) < len(found.arms):
         share = 1 - sum(found.choice_count[arm] for arm in often) / found.rows
         lines.append(f"{len(found.arms) - len(often)} other arms, chosen for {100 * share:.1f} % together")

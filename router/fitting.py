@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from encoders.counts import whole_number
 from encoders.errors import DataError
 from router.allocate import tie_keys
-from router.bench import NEAR, Bench, Known, keeping
+from router.bench import Bench, Known, below, keeping
 from router.calibration import FEWEST, Calibration
 from router.columns import GROUPS, TEXT, Columns, group_of
 from router.evaluation import OPERATING, check_routing_cost
@@ -66,17 +67,18 @@ def prepared(rows: Outcomes, groups: Sequence[str], seed: int) -> Prepared:
     return Prepared(own, held, columns, X, target)
 
 
-def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float | None, seed: int) -> Router:
+def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float | None, seed: object) -> Router:
     """A router from originals, their arms in the order they have; see `Router.fit`."""
+    number = whole_number(seed)
     if head not in ("gain", "ordinal"):
         raise DataError(f"head must be 'gain' or 'ordinal', was: {head!r}")
-    if not 0 <= seed < _SEEDS:
-        raise DataError(f"a seed must be a whole number from 0 to {_SEEDS - 1}, was: {seed}")
+    if number is None or not 0 <= number < _SEEDS:
+        raise DataError(f"a seed must be a whole number from 0 to {_SEEDS - 1}, was: {seed!r}")
     if routing_cost is not None:
         check_routing_cost(routing_cost)
-    ready = prepared(rows, groups, seed)
+    ready = prepared(rows, groups, number)
     own, held, columns = ready.own, ready.held, ready.columns
-    predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=seed)
+    predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=number)
     predictor.fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
     typical, full = own.cost.mean(axis=0), best_constant(own)
@@ -84,7 +86,7 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     believed = gap > _BELIEVED * error
     blind = [group for group in groups if group in TEXT]
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
-        return fit(rows, head, blind, 0.0, seed)
+        return fit(rows, head, blind, 0.0, number)
     readout = predictor.readout_ if believed else predictor.readout_.flat()
     prices = cheaper_than_full(Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical), full, charge)
     unseen = Routed.of(held, readout(columns.of(held.question.tolist(), held.features)), typical)
@@ -113,7 +115,7 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
         readout,
         calibration,
         charge,
-        _facts(ready, rows, head, groups, seed)
+        _facts(ready, rows, head, groups, number)
         | {"out_of_fold_gap": round(gap, 6), "out_of_fold_error": round(error, 6), "believed": believed},
         None if rows.new_tokens is None else max(1.0, float(rows.new_tokens.mean())),
     )
@@ -144,7 +146,7 @@ def cheaper_than_full(rows: Routed, full: int, routing_cost: float) -> np.ndarra
     """
     prices = price_grid(rows)
     paid = rows.realised(prices).cost.mean(axis=0) + routing_cost
-    cheaper = paid < rows.cost[:, full].mean() * (1 - NEAR)
+    cheaper = below(paid, rows.cost[:, full].mean())
     return prices[cheaper] if cheaper.any() else prices
 
 

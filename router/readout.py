@@ -104,7 +104,9 @@ class Readout:
         if self.readings.size:
             moved *= 1 - self.share[0]
             moved[self.readings, np.arange(len(self.readings))] += self.share[0] * (row[self.readings] - self.centre)
-        return moved if self.knots else self._scaled(moved)
+        if self.knots:  # a level map moves nothing, whatever the raw curve does
+            return moved * np.array([np.ptp(y) > 0 for _, y in self.knots])
+        return self._scaled(moved)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as named arrays, as `from_arrays` takes them."""

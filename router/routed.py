@@ -16,6 +16,8 @@ from router.allocate import best_arms, tie_keys
 from training_data.curves import slope_merge, table
 from training_data.outcomes import Outcomes
 
+NEAR = 1e-9  # scores and costs that differ by less are means of the same rows in another order
+
 
 class Realised(NamedTuple):
     """What rows came to at each of p prices: the arm, its cost and its score, (n, p) each."""
@@ -118,15 +120,17 @@ def named(group: np.ndarray) -> np.ndarray:
 def price_of_mean(curve: np.ndarray, cost: np.ndarray, mean: float) -> float:
     """The least price at which rows of these curves (n, k) cost at most `mean` each, `cost` (k,) being charged.
 
+    A sum that exceeds the mean by its rounding alone does not.
+
     Raises:
         BudgetError: even the cheapest arm is dearer.
     """
-    if mean < (least := float(cost.min())):
+    if mean < (least := float(cost.min())) * (1 - NEAR):
         raise BudgetError(f"a mean must reach the cheapest arm's cost, {least:g}, was: {mean:g}")
     steps = slope_merge(curve, cost)
     spent = cost.min() + np.cumsum(steps.cost) / len(curve)
     ends = slope_ends(steps.slope)
-    over = np.flatnonzero(spent[ends] > mean)
+    over = np.flatnonzero(spent[ends] > mean * (1 + NEAR))
     if not over.size:
         return 0.0
     first = steps.slope[ends[over[0]]]  # the first slope that cannot be bought

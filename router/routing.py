@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from encoders.errors import BackboneError, BudgetError, DataError
-from router.allocate import allocate, tie_keys
+from encoders.errors import BackboneError, BudgetError, DataError, shown
+from router.allocate import allocate, checked, share_out, tie_keys
 from router.budget import Budget
 from router.calibration import Calibration
 from router.certificate import Certificate
@@ -99,7 +99,7 @@ class Router:
         from router.fitting import cheapest_first, fit, worth_reading
 
         rows = cheapest_first(_loaded(outcomes).originals())
-        return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, int(seed))
+        return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write a router folder (`router.saving`)."""
@@ -188,7 +188,12 @@ class Router:
         Args:
             questions: n texts.
             features: `Features` of their pictures; may be left out where the router looks at none.
+
+        Raises:
+            DataError: one text instead of several, or features that are missing or of another kind.
         """
+        if isinstance(questions, str):
+            raise DataError(f"questions must be a list of texts, was: the text {shown(questions)}; write [question]")
         return self.readout(self._rows(questions, features))
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
@@ -205,7 +210,13 @@ class Router:
         return None if np.isnan(self.calibration.operating) else self.calibration.operating
 
     def certificate(self, budget: Budget) -> Certificate:
-        """The evidence behind Budget(max_loss=...) or Budget(max_broken=...)."""
+        """The evidence behind Budget(max_loss=...) or Budget(max_broken=...).
+
+        Raises:
+            BudgetError: another kind of budget, of which none is needed.
+        """
+        if not isinstance(budget, Budget) or budget.kind not in ("max_loss", "max_broken"):
+            raise BudgetError(f"a certificate stands behind a loss, was: {budget}; write Budget(max_loss=0.01)")
         found: Certificate = self._remembered(("certificate", budget), lambda: self.calibration.certificate(budget))
         return found
 
@@ -229,7 +240,7 @@ class Router:
     def choose(
         self,
         curve: np.ndarray,
-        budget: Budget | None = None,
+        budget: int | Budget | None = None,
         costs: Costs | None = None,
         ids: Sequence[object] | None = None,
     ) -> Choice:
@@ -247,7 +258,7 @@ class Router:
         """
         costs = costs or self.arm_cost
         typical, own = self.calibration.typical, self.operating_price
-        if budget is None:
+        if (budget := Budget.of(budget)) is None:
             if own is None:
                 return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
             reason = "the operating point, 99 % of full's score in calibration"
@@ -259,8 +270,7 @@ class Router:
             return self._within_mean(curve, budget, costs, ids)
         if budget.price is not None:
             unit = budget.unit or self.unit
-            cost = typical if unit == self.unit else costs(unit)
-            return Choice(allocate(curve, cost, budget), budget.price, unit, "the price that was asked for")
+            return Choice(allocate(curve, costs(unit), budget), budget.price, unit, "the price that was asked for")
         found = self.certificate(budget)
         if found.price is None:
             return self._full(len(curve), found.message)
@@ -274,12 +284,11 @@ class Router:
         costs: Costs,
         ids: Sequence[object] | None,
     ) -> Choice:
-        """A mean in the router's own unit is charged what arms cost where it was fitted, decoding and deciding too."""
         unit, mean = str(budget.unit), float(budget.value)
-        cost = self.arm_cost(unit) if unit == self.unit else costs(unit)
+        cost = costs(unit)
         if ids is not None:
-            arms = allocate(curve, cost, budget, key=tie_keys(ids))
-            return Choice(arms, None, unit, f"its share of {budget} over {len(curve):,} questions")
+            arms, price = share_out(*checked(curve, cost), mean, tie_keys(ids))
+            return Choice(arms, price, unit, f"its share of {budget} over {len(curve):,} questions")
         reason = f"the price that met {budget} in calibration"
         if cost.ndim == 1 or (cost == cost[0]).all():
             price = self._price_of_mean(mean, np.atleast_2d(cost)[0])
@@ -319,6 +328,8 @@ class Router:
         curve = self.readout(rows)
 
         def costs(unit: str) -> np.ndarray:
+            if unit == self.unit and not capped:  # as in training, deciding too: an answer's length is unknown
+                return self.arm_cost(unit)
             return np.concatenate([spending.costs(unit, capped) for spending in spendings])
 
         arms, price, unit, reason = self.choose(curve, budget, costs, ids)

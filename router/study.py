@@ -40,6 +40,11 @@ class Row:
     count: int = 0
     out_of_fold: float = math.nan
 
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation with G out of fold, for `json.dumps`."""
+        gap = None if math.isnan(self.out_of_fold) else self.out_of_fold
+        return {"out_of_fold_gap": gap, **self.evaluation.to_json()}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -66,12 +71,11 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for `json.dumps`."""
-        own, *rows = (
-            {"out_of_fold_gap": None if math.isnan(row.out_of_fold) else row.out_of_fold, **row.evaluation.to_json()}
-            for row in self.lines()
-        )
-        told = [{"part": row.part, "name": row.name, **one} for row, one in zip(self.rows, rows, strict=True)]
-        return {"router": own, "rows": told}
+        own, *_ = self.lines()
+        return {
+            "router": own.to_json(),
+            "rows": [{"part": row.part, "name": row.name, **row.to_json()} for row in self.rows],
+        }
 
     def __str__(self) -> str:
         lines = [
@@ -105,7 +109,7 @@ def study(
     *,
     router: Router | None = None,
     parts: Sequence[str] = PARTS,
-    resamples: int = 500,
+    resamples: int = 2000,
     seed: int = 0,
 ) -> Study:
     """Fit everything on `train`, score everything on `test`.
@@ -133,7 +137,7 @@ def studies(
     *,
     router: Router | None = None,
     parts: Sequence[str] = PARTS,
-    resamples: int = 500,
+    resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Study]:
     """A `study` for each of several tests of different pictures; every competitor is fitted once for them all.

@@ -36,8 +36,8 @@ def write(study: Study, folder: str | Path) -> Path:
 def competitors(study: Study) -> Table:
     """One row per competitor, the router first; shares in [0, 1]."""
     gaps = ("gap recovered", "low", "high", "linear axis", "over identity", "low", "high")
-    table = [["part", "competitor", *gaps, "saved at 99 %", "of the hull's cost", "Brier skill", "slope of gains"]]
-    table[0].append("gap recovered out of fold")
+    more = ("saved at 99 %", "of the hull's cost", "Brier skill", "slope of gains", "gap recovered out of fold")
+    table = [["part", "competitor", *gaps, *more]]
     for row in study.lines():
         found = row.evaluation
         gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[0.99]

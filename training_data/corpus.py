@@ -35,10 +35,10 @@ _KEPT = {  # share of questions that stay beside a picture's own; one glance ans
 _DRAWN = {  # parts of a batch whose pictures' own question is of a family: what is learned last is shown most
     **dict.fromkeys(("ground", "pattern"), 1),
     **dict.fromkeys(("largest_colour", "colour", "place"), 3),
-    **dict.fromkeys(("largest_shape",), 6),
-    **dict.fromkeys(("word", "hand", "shape"), 9),
-    **dict.fromkeys(("number", "sign"), 14),
-    **dict.fromkeys(("relation", "count"), 16),
+    **dict.fromkeys(("hand", "shape"), 8),
+    **dict.fromkeys(("largest_shape", "word"), 10),
+    **dict.fromkeys(("number", "sign"), 15),
+    **dict.fromkeys(("relation", "count"), 17),
 }
 
 

@@ -12,14 +12,25 @@ from typing import Any
 
 from PIL import Image
 
-from encoders.errors import DataError
+from encoders.errors import DataError, ImageError, MatryoshkaError
 
 Source = Path | str | Image.Image | Callable[[], Image.Image]  # a path, a picture, or a callable that makes one
 
 
 def drawn(source: Source) -> Path | str | Image.Image:
-    """What a source stands for: a callable is called."""
-    return source() if callable(source) else source
+    """What a source stands for: a callable is called.
+
+    Raises:
+        ImageError: the callable raised what is no error of ours: it may be anybody's.
+    """
+    if not callable(source):
+        return source
+    try:
+        return source()
+    except MatryoshkaError:
+        raise
+    except Exception as error:
+        raise ImageError(f"a callable must make its picture, was: {type(error).__name__}: {error}; mend it") from error
 
 
 @dataclass(frozen=True)

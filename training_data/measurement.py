@@ -15,8 +15,9 @@ import numpy as np
 
 from encoders import features
 from encoders.backbone import Generation
+from encoders.encoded import LlavaImages
 from encoders.errors import DataError, MatryoshkaError
-from encoders.llava import LlavaImages, NestedLlava
+from encoders.llava import NestedLlava
 from training_data.example import Example
 from training_data.opening import Numbered, Opened
 from training_data.scores import LETTERS, LIKELIHOOD, Scored, check_scorable, score

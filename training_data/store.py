@@ -47,7 +47,8 @@ _MEASURED = (
     *("top1", "top2", "top3", "entropy", "new_tokens", "visual_tokens", "text_tokens", "kv_bytes"),
 )
 _OPTIONAL = (
-    *("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy", "text_tokens", "new_tokens", "parsed"),
+    *("gold_logprob", "confidence", "text", "top1", "top2", "top3", "entropy"),
+    *("text_tokens", "new_tokens", "parsed"),
 )
 
 _MAGIC = b"SQLite format 3\0"

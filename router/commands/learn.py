@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
@@ -16,12 +16,16 @@ from router.budget import Budget
 from router.commands.app import AsJson, app, reports
 from training_data.example import Example
 
+if TYPE_CHECKING:
+    from router.study import Study
+
 OutcomesFile = Annotated[Path, typer.Argument(help="an outcomes file or a table")]
 RouterFolder = Annotated[Path, typer.Argument(help="a router folder")]
 Head = Annotated[str, typer.Option(help="gain or ordinal")]
 Limit = Annotated[str, typer.Option("--budget", help="such as 64, 'mean 16', 'max_loss 0.01' or none")]
 Own = Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
+Report = Annotated[Path | None, typer.Option("--out", help="a folder for the report, with figures and tables")]
 _HELD = 72  # seed of the pictures a study holds out where no test file is given: another than a fit's own
 Resamples = Annotated[int, typer.Option(min=2, help="of the test pictures, for every interval")]
 
@@ -51,14 +55,35 @@ def evaluate(
     router: RouterFolder,
     outcomes: OutcomesFile,
     at: Annotated[str, typer.Option(help="costs at which to read the curve, parted by commas")] = "",
+    out: Report = None,
     resamples: Resamples = 2000,
     as_json: AsJson = False,
 ) -> None:
     """Score a ROUTER on OUTCOMES of pictures it has not seen."""
     from router.routing import Router
 
+    _check_figures(out)
     found = Router.load(router).evaluate(outcomes, at=_costs(at), resamples=resamples)
     typer.echo(json.dumps(found.to_json()) if as_json else str(found))
+    if out is not None:
+        from router.study import Study
+
+        _report(Study(found, ()), out)
+
+
+def _check_figures(out: Path | None) -> None:
+    """Without matplotlib a report fails before the work and not after."""
+    if out is not None:
+        from training_data.figures import new_figure
+
+        new_figure()
+
+
+def _report(found: Study, out: Path | None) -> None:
+    if out is not None:
+        from router.study_page import write
+
+        typer.echo(f"report: {write(found, out)}", err=True)
 
 
 def _costs(text: str) -> list[float]:
@@ -75,9 +100,9 @@ def study(
     test: Annotated[
         Path | None, typer.Argument(help="outcomes of other pictures; 3 in 10 of TRAIN's by default")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="a folder for the report, with figures and tables")] = None,
+    out: Report = None,
     parts: Annotated[str, typer.Option(help="which competitors, parted by commas; all by default")] = "",
-    resamples: Resamples = 500,
+    resamples: Resamples = 2000,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -86,19 +111,13 @@ def study(
     from router.study import study as run
     from training_data.outcomes import Outcomes
 
-    if out is not None:
-        from training_data.figures import new_figure
-
-        new_figure()  # without matplotlib, this fails before the refits and not after
+    _check_figures(out)
     chosen = [part.strip() for part in parts.split(",") if part.strip()] or PARTS
     own = Outcomes.load(train)
     own, unseen = own.split((0.7, 0.3), seed=_HELD) if test is None else (own, Outcomes.load(test))
     found = run(own, unseen, parts=chosen, resamples=resamples, seed=seed)
     typer.echo(json.dumps(found.to_json()) if as_json else str(found))
-    if out is not None:
-        from router.study_page import write
-
-        typer.echo(f"report: {write(found, out)}", err=True)
+    _report(found, out)
 
 
 @app.command()

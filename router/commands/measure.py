@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -224,20 +224,18 @@ def analyse(
     from training_data.tables import is_table
 
     rows = Outcomes.load(outcomes, partial)
-    analysis = run(rows, points=points, failures=[] if is_table(outcomes) else store.failures(outcomes))
+    about, failures = ({}, []) if is_table(outcomes) else (store.manifest(outcomes), store.failures(outcomes))
+    analysis = run(rows, points=points, failures=failures)
     typer.echo(str(analysis.diagnosis))
-    examples = _swept(outcomes) if data is None else open_data(data, benchmark, split, skip_bad)[0]
+    examples = _swept(about) if data is None else open_data(data, benchmark, split, skip_bad)[0]
     page = write(analysis, out, None if examples is None else pictures_of(examples))
     typer.echo(f"report: {page}", err=True)
 
 
-def _swept(outcomes: Path) -> Iterable[Example] | None:
-    """What a sweep measured, where it is still at hand."""
-    from training_data import store
+def _swept(about: Mapping[str, Any]) -> Iterable[Example] | None:
+    """What was measured by the sweep that says this of itself, where it is still at hand."""
     from training_data.sources import reopened
-    from training_data.tables import is_table
 
-    about = {} if is_table(outcomes) else store.manifest(outcomes)
     if (source := about.get("source")) is None:
         return None
     examples = reopened(source, str(about.get("data")))

@@ -61,7 +61,7 @@ def models(as_json: AsJson = False) -> None:
         rows = {name: {"ladder": model.ladder, "measured": model.measured} for name, model in found.items()}
         typer.echo(json.dumps(rows))
         return
-    table = Table(title="packaged models: share right on held-out scenes, by m")
+    table = Table(title="packaged models: share right on held-out, answerable scenes, by m")
     table.add_column("model")
     table.add_column("accuracy at m")
     for name, model in found.items():

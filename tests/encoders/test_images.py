@@ -57,6 +57,12 @@ def test_a_dark_sixteen_bit_picture_stays_dark():
         assert open_image(encoded(picture)).getpixel((0, 0)) == (level // 257,) * 3
 
 
+def test_a_palette_of_transparent_colours_is_composited():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0)).quantize(4)
+    assert clear.mode == "P" and "transparency" not in clear.info
+    assert open_image(clear).getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_a_colour_key_is_transparent():
     assert open_image(encoded(Image.new("RGB", (4, 4), "red"), transparency=(255, 0, 0))).getpixel((0, 0)) == (255,) * 3
 

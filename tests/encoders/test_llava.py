@@ -122,7 +122,7 @@ def test_m3_refuses_inexact_levels_with_its_ladder(make_tiny, pictures):
         backbone.generate(backbone.encode(pictures[:1]), ["hm"], 9)
 
 
-@pytest.mark.parametrize("question", ["", "   ", "\n", None, 7])
+@pytest.mark.parametrize("question", ["", "   ", "\n", "\x00", "\u200b\u200b", "\ufeff", "\u2028\t", None, 7])
 def test_empty_questions_are_refused(tiny, pictures, question):
     with pytest.raises(QuestionError, match="at least one visible character"):
         tiny.generate(tiny.encode(pictures[:1]), [question], 4)
@@ -167,7 +167,44 @@ def test_half_precision_answers(make_tiny, pictures, dtype):
     assert len(backbone.generate(backbone.encode(pictures), ["hm"] * 4, [1, 4, 9, 16])) == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rotary_frequencies_are_never_rounded(make_tiny, dtype):
+    backbone = make_tiny("mqt")
+    exact = backbone.language.model.rotary_emb.inv_freq.clone()
+    assert torch.equal(backbone.to(dtype).language.model.rotary_emb.inv_freq, exact) and exact.dtype == torch.float32
+    assert torch.equal(backbone.float().language.model.rotary_emb.inv_freq, exact)
+    assert not torch.equal(exact.to(dtype).float(), exact)  # rounded they would be others
+
+
+@pytest.mark.parametrize("kind", ["mqt", "m3"])
+def test_tokens_made_before_the_weights_changed_are_made_anew(make_tiny, pictures, kind):
+    backbone, m = make_tiny(kind), 4
+    encoded = backbone.encode(pictures)
+    before = encoded.tokens(m).clone()
+    other = {name: tensor * 1.5 for name, tensor in backbone.connector.state_dict().items()}
+    backbone.connector.load_state_dict(other)
+    fresh = backbone.encode(pictures).tokens(m)
+    assert torch.equal(encoded.tokens(m), fresh) and not torch.allclose(fresh, before)
+    with torch.no_grad():
+        next(backbone.connector.parameters()).mul_(2)
+    assert torch.equal(encoded.select([1]).tokens(m), backbone.encode(pictures).tokens(m)[1:2])
+
+
+def test_what_was_computed_serves_every_m(make_tiny, pictures, monkeypatch):
+    backbone = make_tiny("mqt")
+    encoded, asked = backbone.encode(pictures), []
+    original = backbone.connector.prepare
+    monkeypatch.setattr(backbone.connector, "prepare", lambda *given: asked.append(given[1]) or original(*given))
+    for m in (16, 9, 1):
+        encoded.tokens(m)
+    assert asked == [16]
+
+
 def test_configurations_that_cannot_work_are_refused(make_tiny):
+    with pytest.raises(BackboneError, match=r"pad_colour must hold whole numbers, was: \(122.77"):
+        make_tiny("mqt", pad_colour=(122.77, 116.7, 104.1))
+    with pytest.raises(BackboneError, match=r"connector.type must be one of .*'m3', 'mqt'.*was: 'qformer'"):
+        make_tiny("mqt", connector={"type": "qformer"})
     with pytest.raises(BackboneError, match="ascending"):
         make_tiny("mqt", ladder=(4, 2))
     with pytest.raises(BackboneError, match=r"whole number from 1 to 16, was: \[64\]"):

@@ -1,5 +1,7 @@
 """Shared work gives what independent runs give, token for token."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -140,7 +142,6 @@ def test_a_prefix_asks_once_whether_its_work_is_shared(tiny, pictures, questions
 @pytest.fixture
 def passes(tiny, monkeypatch):
     """(places in the cache, new places) of each pass of the language model over embeddings, as they come."""
-    assert prefix.causal(tiny)  # the self-check, once for given weights, has passes of its own
     found, original = [], tiny.language.model.forward
 
     def forward(inputs_embeds=None, past_key_values=None, **options):
@@ -149,6 +150,8 @@ def passes(tiny, monkeypatch):
         return original(inputs_embeds=inputs_embeds, past_key_values=past_key_values, **options)
 
     monkeypatch.setattr(tiny.language.model, "forward", forward)
+    assert prefix.causal(tiny)  # the self-check, once for given weights and attention, has passes of its own
+    found.clear()
     return found
 
 
@@ -201,6 +204,20 @@ def test_attention_that_looks_ahead_is_noticed_and_not_shared(looking, pictures,
     assert not prefix.shares(looking)
     encoded = looking.encode(pictures)
     same(looking.answer_ladder(encoded, questions), independent(looking, encoded, questions, looking.ladder))
+
+
+def test_attention_that_is_changed_later_is_noticed(make_tiny, pictures, questions):
+    backbone = make_tiny("mqt")
+    assert prefix.shares(backbone)
+    backbone.language.model.forward = partial(backbone.language.model.forward)  # as a stranger's patch would
+    seen = []
+    original = prefix._head_equals_fresh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix, "_head_equals_fresh", lambda model: seen.append(1) or original(model))
+        assert prefix.shares(backbone) and prefix.shares(backbone)
+        backbone.language.model.layers[0].self_attn.is_causal = False
+        prefix.shares(backbone)
+    assert len(seen) == 2
 
 
 def test_a_prefix_of_attention_that_looks_ahead_asks_alone(looking, pictures, questions):

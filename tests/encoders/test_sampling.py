@@ -67,3 +67,9 @@ def test_a_baseline_is_built_from_published_weights(method):
     assert built.allows(5) == (method == "sequential")
     with pytest.raises(BackboneError, match="a sampling method must be one of"):
         SampledProjection.from_state_dict(weights, method="random")
+
+
+@pytest.mark.parametrize("tokens", [10, 37, 577])
+def test_what_is_no_grid_is_not_sampled_in_space(tokens):
+    with pytest.raises(BackboneError, match=f"square grid, CLS dropped, was: {tokens} tokens"):
+        spatial_sample(torch.zeros(1, tokens, 8), 4)

@@ -88,7 +88,7 @@ def test_at_the_upper_end_every_row_takes_its_best_arm(make):
         assert calibration.price_of_mean(mean, TYPICAL) == 0
     most = TYPICAL[calibration.curve.argmax(axis=1)].mean()
     assert calibration.price_of_mean(most * (1 + 1e-12), TYPICAL) == 0
-    assert calibration.price_of_mean(most * (1 - 1e-12), TYPICAL) > 0
+    assert calibration.price_of_mean(most * (1 - 1e-8), TYPICAL) > 0
 
 
 def test_a_mean_by_hand(make):
@@ -103,6 +103,14 @@ def test_rows_that_are_alike_are_all_bought_or_none(make):
     calibration = make(np.tile([[0.1, 0.5, 0.5, 0.5]], (10, 1)))
     assert spent(calibration, TYPICAL, calibration.price_of_mean(3.99, TYPICAL)) == 1
     assert spent(calibration, TYPICAL, calibration.price_of_mean(4.0, TYPICAL)) == 4
+
+
+@pytest.mark.parametrize("rows", [3, 7, 50, 80, 800])
+def test_a_mean_that_is_an_arms_cost_buys_it_however_the_sum_is_rounded(make, rows):
+    cost = np.array([0.002, 0.011, 0.03, 0.07])
+    calibration = make(np.tile([[0.1, 0.3, 0.5, 0.6]], (rows, 1)))
+    for arm, mean in enumerate(cost):
+        assert spent(calibration, cost, calibration.price_of_mean(mean, cost)) == pytest.approx(cost[arm])
 
 
 def test_where_nothing_is_gained_any_mean_buys_the_cheapest(make):

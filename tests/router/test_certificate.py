@@ -384,7 +384,9 @@ def test_a_price_that_costs_more_than_full_is_no_certificate(kind):
     score, cost = np.full((3000, 3), 1.0), np.array([1.0, 10.0, 40.0])
     choice = np.full((3000, 2), 2)
     found = certify(score, cost, choice, np.array([0.0, 1.0]), 1, np.arange(3000), **{kind: 0.05})
-    assert found.price is None and found.saving == 0 and "Full is used" in found.message
+    assert found.price is None and found.saving == 0 and found.idle
+    assert found.message.startswith("Full is used") and "costs no less than full" in found.message
+    assert "of no price is it certified" not in found.message and "more pictures" not in found.message
     choice[:, 1] = 0
     found = certify(score, cost, choice, np.array([0.0, 1.0]), 1, np.arange(3000), **{kind: 0.05})
     assert found.index == 1 and found.saving == pytest.approx(0.9)

@@ -337,3 +337,9 @@ def test_a_flat_router_says_that_it_tells_no_questions_apart(tiny, fitted, examp
     flat = replace(fitted, readout=fitted.readout.flat())
     told = flat.route(examples[1].image, examples[1].question, 5, backbone=tiny).explain()
     assert told.endswith("nothing: this router treats all questions alike")
+
+
+def test_a_flat_router_of_labels_says_so_too(train):
+    readout = Router.fit(train, head="ordinal").readout
+    row = np.zeros(readout.forest.columns, np.float32)
+    assert readout.contributions(row).any() and not readout.flat().contributions(row).any()

@@ -467,3 +467,20 @@ def test_a_mean_is_held_on_the_rows_its_price_was_fixed_on_and_nearly_on_others(
     assert all(0.9 < share <= 1 + 1e-9 for share in own.adherence.values())
     assert all(0.9 < share < 1.1 for share in other.adherence.values())
     assert "of the budget is spent" in str(other)
+
+
+def test_two_arms_have_their_mean_half_way():
+    test, calibration = (world(600, seed, noise=0.2, prefix=name) for seed, name in ((1, "t"), (2, "c")))
+    two = [
+        Routed(rows.curve[:, [0, 3]], rows.score[:, [0, 3]], rows.cost[:, [0, 3]], rows.group, rows.dataset)
+        for rows in (test, calibration)
+    ]
+    found = evaluate(*two, arms=["small", "large"], full=1, resamples=5)
+    assert list(found.adherence) == ["half-way"] and 0.8 < found.adherence["half-way"] < 1.2
+
+
+def test_arms_are_told_apart_by_their_whole_names():
+    rows = world(60, 1)
+    names = [f"meta-llama/Llama-3-{size}B" for size in (1, 3, 8, 70)]
+    told = str(evaluate(rows, rows, arms=names, full=3, resamples=5))
+    assert all(f"\n{name} " in told for name in names)

@@ -116,6 +116,12 @@ def test_evaluate_prints_a_table(tables, saved):
     assert "gap recovered, share of area" in told and "at cost 30 " in told and "at cost 1000000000" in told
 
 
+def test_evaluate_writes_a_report(tables, saved):
+    told = worked("evaluate", saved, tables / "test.csv", "--resamples", 20, "--out", tables / "evaluated")
+    page = (tables / "evaluated" / "report.html").read_text(encoding="utf-8")
+    assert "this router" in page and "report: " in told.stderr
+
+
 def test_tables_are_learnt_from_and_judged_without_torch(tables, saved):
     """Nor are the estimators' libraries loaded to judge: a router is arrays."""
     _, loaded = modules_after("fit", tables / "train.csv", "--out", tables / "light")

@@ -164,6 +164,40 @@ def test_for_one_question_a_mean_is_the_price_that_met_it_in_calibration(router)
     assert 14 < np.array(M)[arms].mean() <= 16.001
 
 
+def test_a_batch_mean_holds_for_the_costs_that_are_given(router, curve):
+    """In the router's own unit too: what a question costs somebody else need not be what it cost in training."""
+    own = np.array(M)[None] * np.random.default_rng(0).uniform(0.5, 4, (len(curve), 1))
+    limit = Budget(mean=30, unit=router.unit)
+    arms, price, unit, _ = router.choose(curve, limit, lambda unit: own, range(len(curve)))
+    spent_here = own[np.arange(len(curve)), arms].mean()
+    assert 29 < spent_here <= 30 and unit == router.unit and price > 0
+    alone, *_ = router.choose(curve, Budget(price=0.01, unit=router.unit), lambda unit: own)
+    assert np.array_equal(alone, (curve - 0.01 * own).argmax(axis=1))
+
+
+def test_the_price_of_a_shared_mean_is_what_the_first_step_left_out_would_have_earned(router, curve):
+    rows = np.arange(len(curve))
+    arms, price, *_ = router.choose(curve, Budget(mean=9), router.arm_cost, rows)
+    tokens = np.array(M, float)
+    value = curve - price * tokens
+    assert (value[rows, arms] >= value.max(axis=1) - 1e-9).all()  # at this price nobody would rather have another arm
+    assert router.choose(curve, Budget(mean=64), router.arm_cost, rows).price == 0
+
+
+def test_an_int_is_a_cap_in_tokens_everywhere(router, curve):
+    assert np.array_equal(router.choose(curve, 16).arms, router.choose(curve, Budget(16)).arms)
+    with pytest.raises(BudgetError, match=r"was: 1\.5"):
+        router.choose(curve, 1.5)
+    for odd in (None, 64, 0.01, Budget(mean=16)):
+        with pytest.raises(BudgetError, match=r"a certificate stands behind a loss, was: .*; write Budget\(max_loss="):
+            router.certificate(odd)
+
+
+def test_one_text_is_not_taken_for_many(router):
+    with pytest.raises(DataError, match=r"a list of texts, was: the text 'what is it'; write \[question\]"):
+        router.curves("what is it")
+
+
 def test_permuting_a_batch_permutes_its_arms(router, curve, test):
     order = np.random.default_rng(0).permutation(len(curve))
     for budget in (None, Budget(16), Budget(mean=9), Budget(price=3.0)):
@@ -213,6 +247,8 @@ def test_a_cap_may_be_larger_than_any_float(router, curve):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"seed": 2.7}, "a seed must be a whole number from 0 to 4294967295, was: 2.7"),
+        ({"seed": True}, "a seed must be a whole number from 0 to 4294967295, was: True"),
         ({"seed": -1}, "a seed must be a whole number from 0 to 4294967295, was: -1"),
         ({"seed": 2**32}, "a seed must be a whole number from 0 to 4294967295, was: 4294967296"),
         ({"head": "x"}, "head must be 'gain' or 'ordinal', was: 'x'"),
@@ -223,6 +259,11 @@ def test_a_cap_may_be_larger_than_any_float(router, curve):
 def test_odd_options_of_a_fit_are_refused(test, options, message):
     with pytest.raises(DataError, match=message):
         Router.fit(test, **options)
+
+
+def test_a_seed_may_be_numpys(test):
+    seed = Router.fit(test, groups=("words",), seed=np.int64(3)).facts["seed"]
+    assert seed == 3 and type(seed) is int
 
 
 def test_reasons_add_up_to_what_tells_two_questions_apart(router, test, curve):

@@ -353,6 +353,20 @@ def test_words_that_begin_as_choices_do_are_no_list_of_them(folder):
     assert example.question.endswith("\nA. red\nB. black")
 
 
+def test_choices_without_an_answer_must_say_how_they_are_asked(folder):
+    """A router was fitted on questions asked one way or the other, and a row to be answered does not show which."""
+    row = own_row(question="Which?", choices=["red", "black"])
+    del row["answer"]
+
+    def asked(**changes):
+        [example] = read_own(write(folder / "mine.jsonl", lines({**row, **changes})), gold=False).examples
+        return example.question
+
+    with pytest.raises(DataError, match="no answer, the field 'metric' must say how to ask, was: 'none'; write letter"):
+        asked()
+    assert asked(metric="letter") == LISTED and asked(metric="exact") == "Which?"
+
+
 @pytest.mark.parametrize("choices", [["A. red", "B. black"], ["(A) red", "(B) black"], ["A) red", "B: black"]])
 def test_choices_with_letters_of_their_own_are_listed_once(folder, choices):
     example = own_question(folder, question="Which?", answer="B", choices=choices)

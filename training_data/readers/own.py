@@ -14,7 +14,8 @@ for from the file's folder.
 
 Where answers are letters of choices (the second row of the table, or metric "letter" or "mmbench"), the choices are put
 below the question, "A. red" and so on a line each, unless it lists them under these letters already. Where answers are
-spelled out, the question is asked as it is, and choices only tell the right answer's margin over the others.
+spelled out, the question is asked as it is, and choices only tell the right answer's margin over the others. A row that
+has choices and no answer, to be answered and not scored, says by its metric which of the two it is.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
     if metric in SOFT and asked and len(answers) < ANNOTATORS:
         row.refuse(f"metric {metric!r} needs {ANNOTATORS} answers or more, one of each annotator", answers)
     question = row.name("question")
+    if choices and not answers and not row.has("metric"):
+        row.refuse(
+            "with choices and no answer, the field 'metric' must say how to ask",
+            "none",
+            "write letter to have the choices listed below the question, exact to have it asked as it is",
+        )
     if choices and _are_letters(answers, choices, metric):
         question, choices = _with_choices(question, choices)
     pictures = tuple(folder.picture(row, name) for name in names)

@@ -1,0 +1,60 @@
+"""Pictures after the vision pass, from which every m is had.
+
+Knows patches and a connector. Knows no question and no language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from encoders.connector import Connector
+from encoders.weights import version
+
+
+class _Prepared(NamedTuple):
+    """What a connector made of the patches for tokens up to m, and which weights it then had."""
+
+    m: int
+    weights: object
+    tokens: Tensor
+
+
+class LlavaImages:
+    """Pictures after the vision pass: patches (n, N, width), and the nested tokens that were asked for so far.
+
+    `pictures` are the RGB pictures themselves where `encode` opened them, for features that look at pixels; else None.
+    """
+
+    def __init__(self, connector: Connector, patches: Tensor, pictures: tuple[Image.Image, ...] | None = None) -> None:
+        self._connector = connector
+        self.patches, self.pictures = patches, pictures
+        self._prepared: _Prepared | None = None
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def belongs_to(self, connector: Connector) -> bool:
+        """Whether these pictures were encoded for this connector."""
+        return self._connector is connector
+
+    def select(self, rows: Sequence[int]) -> LlavaImages:
+        """The pictures at `rows`, repeats allowed; what was computed comes along."""
+        pictures = None if self.pictures is None else tuple(self.pictures[row] for row in rows)
+        chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)], pictures), self._prepared
+        if prepared is not None:
+            chosen._prepared = prepared._replace(tokens=prepared.tokens[list(rows)])
+        return chosen
+
+    @torch.inference_mode()
+    def tokens(self, m: int) -> Tensor:
+        """Nested tokens (n, m, D); what was computed for one m serves every other that it can, until weights change."""
+        prepared, weights = self._prepared, version(self._connector.state_dict().values())
+        stale = prepared is None or prepared.weights != weights
+        if prepared is None or stale or (prepared.m < m and not self._connector.prepares_all):
+            prepared = self._prepared = _Prepared(m, weights, self._connector.prepare(self.patches, m))
+        return self._connector.at(prepared.tokens, m)
