@@ -29,6 +29,10 @@ from training_data.outcomes import Outcomes
 
 HULL = "hull of fixed arms"
 ORACLE = "oracle, never-solved charged the cheapest arm"
+WITHOUT_LUCK = (
+    "oracle without luck, by the other replicates' mean",
+    "oracle without luck, by their linear prediction",
+)
 _FOLDS = 5
 
 
@@ -61,6 +65,8 @@ class Analysis:
         curves: by name, in the order in which they are told apart in a legend; score against mean cost.
         pictures, complexity: (g,) pictures with a solved question, and their mean oracle label in rungs from 0.
         correlation: features by Spearman's correlation of their picture mean with complexity, the strongest first.
+        replicated: (hull, oracle) of all replicates of the examples that have them: what the curves without luck, which
+            are of the same rows, are to be held against; None without replicates.
         agreement: (k,) share of examples on which all replicates score alike; None without replicates.
         failures: (id, reason) of examples that could not be measured.
     """
@@ -75,6 +81,7 @@ class Analysis:
     complexity: np.ndarray
     correlation: tuple[tuple[str, float], ...]
     agreement: np.ndarray | None
+    replicated: tuple[Curve, Curve] | None = None
     failures: tuple[tuple[str, str], ...] = ()
 
 
@@ -122,6 +129,7 @@ def analyse(
         pictures=pictures,
         complexity=rungs,
         correlation=_correlation(rows, pictures, rungs),
+        replicated=None if replicated is None else _bounds(replicated),
         agreement=None if replicated is None else agreement(_table(replicated, replicated.score)),
         failures=lost,
     )
@@ -131,9 +139,15 @@ def _table(replicated: Outcomes, values: np.ndarray) -> np.ndarray:
     return by_replicate(replicated.id, replicated.replicate, values)
 
 
+def _bounds(rows: Outcomes) -> tuple[Curve, Curve]:
+    """What fixed arms reach, and the choice of hindsight."""
+    return hull(rows.cost.mean(axis=0), rows.score.mean(axis=0)), oracle_curve(rows.score, rows.cost)
+
+
 def _curves(rows: Outcomes, replicated: Outcomes | None, seed: int) -> dict[str, Curve]:
     score, cost = rows.score, rows.cost
-    curves = {HULL: hull(cost.mean(axis=0), score.mean(axis=0))}
+    fixed, oracle = _bounds(rows)
+    curves = {HULL: fixed}
     if np.unique(rows.dataset).size > 1:
         curves["one arm per data set"] = identity_curve(score, cost, rows.dataset)
         if np.unique(rows.group).size >= _FOLDS:
@@ -142,9 +156,9 @@ def _curves(rows: Outcomes, replicated: Outcomes | None, seed: int) -> dict[str,
             )
     if replicated is not None:
         tables = _table(replicated, replicated.score), _table(replicated, replicated.cost)
-        curves["oracle without luck, by the other replicates' mean"] = replicate_oracle(*tables)
-        curves["oracle without luck, by their linear prediction"] = replicate_oracle(*tables, linear=True)
-    curves[ORACLE] = oracle_curve(score, cost)
+        for name, linear in zip(WITHOUT_LUCK, (False, True), strict=True):
+            curves[name] = replicate_oracle(*tables, linear=linear)
+    curves[ORACLE] = oracle
     curves["oracle, never-solved charged the dearest arm"] = oracle_curve(score, cost, "dearest")
     return curves
 

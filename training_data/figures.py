@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ _GREYS = ("0.0", "0.35", "0.6")
 _MOST_LINES = 12  # data sets in one figure; the table has them all
 _MOST_BARRED = 4  # lines whose error bars can be told apart
 _MOST_TICKS = 9
+_LETTERS_ABREAST = 60  # of tick labels that fit side by side
 
 
 def draw(analysis: Analysis) -> dict[str, bytes]:
@@ -144,7 +145,7 @@ def _labels(axes: Axes, analysis: Analysis) -> None:
     for number, (name, (counts, grey, hatch)) in enumerate(kinds.items()):
         share = 100 * counts / analysis.whole.examples
         axes.bar(places + 0.4 * number - 0.2, share, 0.4, color=grey, edgecolor="black", hatch=hatch, label=name)
-    axes.set_xticks(places, names)
+    _named_ticks(axes, places, names)
     axes.set_xlabel("oracle label: m or arm; never: solved by none, or by none that stays solved")
     axes.set_title("what examples need")
     finish(axes, "examples, %")
@@ -155,7 +156,7 @@ def _complexity(axes: Axes, analysis: Analysis) -> None:
     edges = np.linspace(-0.25, len(arms) - 0.75, 2 * len(arms))
     name = f"{analysis.pictures.size:,} pictures with a solved question"
     axes.hist(analysis.complexity, edges.tolist(), color="0.8", edgecolor="black", hatch="//", label=name)
-    axes.set_xticks(np.arange(len(arms)), [plain(arm) for arm in arms])
+    _named_ticks(axes, np.arange(len(arms)), [plain(arm) for arm in arms])
     axes.set_xlabel("mean oracle label of a picture's solved questions, on the ladder of arms")
     axes.set_title("complexity per picture")
     finish(axes, "pictures")
@@ -171,9 +172,17 @@ def _along_arms(axes: Axes, analysis: Analysis) -> None:
     shown = np.unique(np.linspace(0, len(arms) - 1, min(len(arms), _MOST_TICKS)).round().astype(int))
     if analysis.outcomes.m is not None:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(places[shown], [plain(arms[number]) for number in shown])
+    _named_ticks(axes, places[shown], [plain(arms[number]) for number in shown])
     axes.minorticks_off()
     axes.set_xlabel("arm" if analysis.outcomes.m is None else "visual tokens m (log scale)")
+
+
+def _named_ticks(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+    """Names that would run into each other side by side stand aslant."""
+    if sum(map(len, names)) <= _LETTERS_ABREAST:
+        axes.set_xticks(places, names)
+    else:
+        axes.set_xticks(places, names, rotation=30, ha="right", rotation_mode="anchor")
 
 
 def finish(axes: Axes, y: str, outside: bool = False) -> None:

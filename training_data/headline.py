@@ -57,6 +57,8 @@ def headline(
     file = _AnswerFile(answers, Tally(skip_bad))
     if benchmark == "mme" and answers.is_dir():
         return _mme_figures(read_results(answers, file.tally), skip_bad) | file.remarks(Reading(()))
+    if benchmark == "mme" and not answers.exists():
+        raise DataError(f"answers must be a file or a result folder, was: {answers.name!r}, which is not there")
     if data is None:
         raise DataError(
             f"the figures of {benchmark} need its data folder beside the answers, was: none; give it as data"

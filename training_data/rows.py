@@ -58,6 +58,8 @@ class Row:
             if self.has(name):
                 return self.fields[name]
         wanted = " or ".join(repr(name) for name in names)
+        if empty := [name for name in names if name in self.fields]:
+            return self.refuse(f"a row must have the field {wanted}", f"{empty[0]!r} empty")
         return self.refuse(f"a row must have the field {wanted}", f"only {', '.join(map(repr, self.fields))}")
 
     def text(self, *names: str, empty: bool = False) -> str:

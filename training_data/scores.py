@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from encoders.errors import DataError
+from encoders.errors import DataError, shown
 from training_data.example import Example
 
 RELAXED_TOLERANCE = 0.05
@@ -305,6 +305,7 @@ METRICS: dict[str, Callable[[str, Example], Scored]] = {
     "vqa": vqa,
     "yes_no": yes_no,
 }
+YES_OR_NO = ("yes_no", "mme")
 SOFT = ("textvqa", "vizwiz", "vqa")  # the share of annotators who agree
 
 
@@ -322,7 +323,7 @@ def check_scorable(example: Example) -> None:
     """See to it that an answer to the example could be scored.
 
     Raises:
-        DataError: a metric of no known name, or an example without gold answers.
+        DataError: a metric of no known name, an example without gold answers, or one that must be yes or no and is not.
     """
     if example.metric not in METRICS:
         raise DataError(
@@ -330,3 +331,13 @@ def check_scorable(example: Example) -> None:
         )
     if not example.answers:
         raise DataError(f"an answer is scored against gold answers, {example.id!r} has none; give it answers")
+    if example.metric in YES_OR_NO and not is_yes_or_no(example.answers):
+        raise DataError(
+            f"the gold answer to metric {example.metric!r} must be yes or no, once, was: {shown(example.answers)} in "
+            f"{example.id!r}; correct it, or choose another metric"
+        )
+
+
+def is_yes_or_no(answers: Sequence[str]) -> bool:
+    """Whether gold answers are one, and that yes or no in any case."""
+    return len(answers) == 1 and answers[0].lower() in ("yes", "no")

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from encoders.errors import DataError, MatryoshkaError
 from encoders.images import open_image
 from training_data.example import Example, Source, drawn
+from training_data.outcomes import Outcomes
 from training_data.readers import read, read_own
 from training_data.rows import Reading
 from training_data.scenes import STYLE_NAMES, examples
@@ -140,3 +141,14 @@ def pictures_of(examples: Iterable[Example]) -> Callable[[str], Image.Image | No
             return None
 
     return picture
+
+
+def pictured(rows: Outcomes, home: Path) -> list[Example] | None:
+    """Examples that hold the pictures which a table's rows name, looked for from `home`; None where none are named."""
+    if rows.meta is None or not all(isinstance(one.get("image"), str) and one["image"] for one in rows.meta):
+        return None
+    columns = zip(rows.id.tolist(), rows.question.tolist(), rows.group.tolist(), rows.dataset.tolist(), strict=True)
+    return [
+        Example(name, home / facts["image"], question, (), group, dataset)
+        for (name, question, group, dataset), facts in zip(columns, rows.meta, strict=True)
+    ]

@@ -42,6 +42,7 @@ CREATE TABLE failures (
     PRIMARY KEY (number, replicate)) STRICT;
 """
 _EXAMPLE = ("number", "replicate", "id", "group", "dataset", "question", "meta", "features")
+_FAILED = ("number", "replicate", "id", "reason")
 _MEASURED = (
     *("number", "replicate", "arm", "score", "cost", "text", "parsed", "confidence", "gold_logprob", "margin"),
     *("top1", "top2", "top3", "entropy", "new_tokens", "visual_tokens", "text_tokens", "kv_bytes"),
@@ -120,23 +121,22 @@ class Store:
         self._database.execute("COMMIT")
 
     def done(self, replicate: int) -> set[int]:
-        """Numbers of the examples that are in the file, failures included."""
+        """Numbers of the examples that are measured; failures are not, and may be tried again."""
         with _translated(self.path):
-            rows = self._database.execute(
-                "SELECT number FROM examples WHERE replicate = ? UNION SELECT number FROM failures WHERE replicate = ?",
-                (replicate, replicate),
-            )
+            rows = self._database.execute("SELECT number FROM examples WHERE replicate = ?", (replicate,))
             return {number for (number,) in rows}
 
     def add(self, examples: Iterable[Row], measurements: Iterable[Row], failures: Iterable[Row] = ()) -> None:
-        """Write a batch: all of it, or after a kill none of it."""
+        """Write a batch: all of it, or after a kill none of it. What failed before and fails again is told anew."""
+        there, lost = [_values(row, _EXAMPLE) for row in examples], [_values(row, _FAILED) for row in failures]
         with _translated(self.path), self._transaction():
-            self._database.executemany(_insert("examples", _EXAMPLE), [_values(row, _EXAMPLE) for row in examples])
+            tried = [row[:2] for row in (*there, *lost)]
+            self._database.executemany("DELETE FROM failures WHERE number = ? AND replicate = ?", tried)
+            self._database.executemany(_insert("examples", _EXAMPLE), there)
             self._database.executemany(
                 _insert("measurements", _MEASURED), [_values(row, _MEASURED) for row in measurements]
             )
-            names = ("number", "replicate", "id", "reason")
-            self._database.executemany(_insert("failures", names), [_values(row, names) for row in failures])
+            self._database.executemany(_insert("failures", _FAILED), lost)
 
     def scores(self) -> tuple[list[float], int]:
         """(sum of the scores of every arm, examples measured) so far."""
@@ -201,6 +201,7 @@ def read(path: Path, partial: bool = False) -> dict[str, Any]:
         DataError: no such file, no outcomes file, damaged, or unfinished and `partial` is not asked for.
     """
     with _reading(path) as database:
+        database.execute("BEGIN")  # one snapshot: a sweep may be writing its next batch
         about = _manifest(database, path)
         if not about.get("finished") and not partial:
             raise DataError(f"{path.name} must hold a finished sweep, was: unfinished; run the same sweep again")

@@ -6,6 +6,8 @@ store. Chooses no m and draws no conclusion.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def sweep(
     Records per (example, m): answer, score, its log-probability, the first token's three largest log-probabilities and
     entropy, the gold answers' log-probability, with choices the margin of the right one, tokens and cost. Per example:
     question, group, dataset, meta and visual features. An example that cannot be measured (an unreadable picture, a
-    question too long) is recorded with its reason and costs nothing else.
+    question too long) is recorded with its reason and costs nothing else; run again, the sweep tries it again.
 
     Args:
         backbone: the model to measure.
@@ -86,6 +88,8 @@ def sweep(
         "m": rungs,
         "unit": "tflops",
         "backbone": [backbone.name, backbone.fingerprint],
+        "dtype": str(backbone.dtype),
+        "tokenizer": _tokenizer_digest(backbone),
         "features": _about_features(backbone),
         "data": digest,
         "replicates": replicates,
@@ -93,12 +97,12 @@ def sweep(
     }
     measure = Measurement(backbone, rungs, max_new_tokens)
     with Store(Path(out), manifest, {} if source is None else {"source": dict(source)}) as file:
-        bar = tqdm(total=count * replicates, desc=f"sweep {backbone.name}", unit=" examples", mininterval=1)
+        done = [file.done(replicate) for replicate in range(replicates)]
+        there, what = sum(map(len, done)), f"sweep {backbone.name}"
+        bar = tqdm(total=count * replicates, initial=there, desc=what, unit=" examples", mininterval=1)
         total, measured = file.scores()
         for replicate in range(replicates):
-            done = file.done(replicate)
-            bar.update(len(done))
-            batches = _batches(examples, done, batch_size, replicate)
+            batches = _batches(examples, done[replicate], batch_size, replicate)
             for batch, opened in opened_batches(batches, backbone.preparation, replicate, workers):
                 result = measure(batch, opened, replicate)
                 file.add(result.examples, result.measurements, result.failures)
@@ -121,6 +125,13 @@ def _about_features(backbone: NestedLlava) -> dict[str, Any]:
     """What a manifest says of features: version, columns, and what making them costs."""
     names = list(features.feature_names(backbone))
     return {"version": features.VERSION, "names": names, "tflops": features.tflops(backbone)}
+
+
+def _tokenizer_digest(backbone: NestedLlava) -> str:
+    """sha256 of how the tokenizer reads text; how it pads is a caller's affair and may change meanwhile."""
+    said = json.loads(backbone.tokenizer.backend_tokenizer.to_str())
+    lasting = {key: value for key, value in said.items() if key not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def _check_gold(examples: Iterable[Example], count: int) -> None:

@@ -220,14 +220,17 @@ def analyse(
     from training_data.analysis import analyse as run
     from training_data.outcomes import Outcomes
     from training_data.report import write
-    from training_data.sources import open_data, pictures_of
+    from training_data.sources import open_data, pictured, pictures_of
     from training_data.tables import is_table
 
     rows = Outcomes.load(outcomes, partial)
     about, failures = ({}, []) if is_table(outcomes) else (store.manifest(outcomes), store.failures(outcomes))
     analysis = run(rows, points=points, failures=failures)
     typer.echo(str(analysis.diagnosis))
-    examples = _swept(about) if data is None else open_data(data, benchmark, split, skip_bad)[0]
+    if data is None:
+        examples = _swept(about) or pictured(rows, outcomes.parent)
+    else:
+        examples = open_data(data, benchmark, split, skip_bad)[0]
     page = write(analysis, out, None if examples is None else pictures_of(examples))
     typer.echo(f"report: {page}", err=True)
 

@@ -72,6 +72,17 @@ def test_the_report_of_a_sweep_shows_its_pictures_without_being_told_where_they_
     assert "pictures were not at hand" in (tmp_path / "again" / "report.html").read_text()
 
 
+def test_pictures_that_a_table_names_are_shown(tmp_path, monkeypatch):
+    for k in range(6):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / f"{k}.png")
+    said = [f"q{k},what {k},{k}.png,{arm},{int(arm > 3 or k > 2)},{arm}" for k in range(6) for arm in (1, 9)]
+    (tmp_path / "mine.csv").write_text("\n".join(["id,question,image,m,score,cost", *said]) + "\n")
+    monkeypatch.chdir(tmp_path.parent)
+    assert run("analyse", tmp_path / "mine.csv", "--out", tmp_path / "report").exit_code == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "not at hand" not in page and page.count("data:image/png") > 6
+
+
 def test_a_table_is_imported_and_analysed(table, tmp_path):
     out = tmp_path / "o.sqlite"
     assert run("import", "table", table, "--out", out).exit_code == 0

@@ -616,3 +616,8 @@ def test_an_empty_prediction_in_a_table_is_no_gold_answer(tmp_path):
     assert [given.text for given in read_answers(table)] == ["", "C"]
     with pytest.raises(DataError, match="'text'"):
         read_answers(write(tmp_path / "a.jsonl", lines({"question_id": 1, "text": None, "answer": "B"})))
+
+
+def test_a_result_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="must be a file or a result folder, was: 'typo', which is not there"):
+        headline("mme", None, tmp_path / "typo")

@@ -100,6 +100,13 @@ def test_an_lmms_eval_pair_is_what_its_answers_are(tmp_path):
     assert lmms_eval.read(logs, metric="pope_f1_score").digest() == expected.digest()
 
 
+def test_targets_that_are_lists_written_as_text_are_lists(tmp_path):
+    """lmms-eval's targets are always text; ChartQA's are lists."""
+    rows = [lmms_row(0, 64) | {"target": "['0.28', '28 %']", "filtered_resps": [said]} for said in ("0.28", "28 %")]
+    logs = [lmms_log(tmp_path / f"m{m}", m, [row]) for m, row in zip(LADDER, rows, strict=True)]
+    assert lmms_eval.read(logs, metric="anls").score.tolist() == [[1, 1]]
+
+
 def test_every_task_of_a_folder_is_taken(tmp_path):
     logs = lmms_pair(tmp_path)
     for log, m in zip(logs, LADDER, strict=True):

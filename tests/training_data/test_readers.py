@@ -315,6 +315,38 @@ def test_own_tables_part_answers_and_choices_by_bars(folder):
     assert read_own(write(folder / "mine.tsv", table.replace(",", "\t"))).examples[0].choices == ("red", "black")
 
 
+def test_a_parquet_table_parts_texts_and_leaves_lists(folder):
+    pandas = pytest.importorskip("pandas")
+    picture(folder / "a.jpg")
+    rows = [
+        {"image": "a.jpg", "question": "Which?", "answer": ["B"], "choices": ["red|ish", "black"]},
+        {"image": "a.jpg", "question": "Which?", "answer": "B", "choices": "red|black|white"},
+    ]
+    for row, choices in zip(rows, (("red|ish", "black"), ("red", "black", "white")), strict=True):
+        pandas.DataFrame([row]).to_parquet(folder / "mine.parquet")
+        [example] = read_own(folder / "mine.parquet").examples
+        assert (example.choices, example.answers) == (choices, ("B",)) and "B. black" in example.question
+
+
+@pytest.mark.parametrize("metric", ["yes_no", "mme"])
+@pytest.mark.parametrize("answers", [["Yes."], ["true"], ["1"], ["yes", "no"]])
+def test_what_is_judged_as_yes_or_no_has_such_an_answer(folder, metric, answers):
+    """Anything but yes was taken for no, and a model that said yes was wrong."""
+    picture(folder / "a.jpg")
+    path = write(
+        folder / "mine.jsonl", lines({"image": "a.jpg", "question": "Is it?", "answers": answers, "metric": metric})
+    )
+    with pytest.raises(DataError, match=f"line 1: the answer to metric '{metric}' must be yes or no, once"):
+        read_own(path)
+
+
+def test_a_single_choice_is_a_list_that_was_not_parted(folder):
+    picture(folder / "a.jpg")
+    path = write(folder / "mine.jsonl", lines(own_row(choices="red|black|white")))
+    with pytest.raises(DataError, match=r"'choices' must hold two or more, was: .*write a list"):
+        read_own(path)
+
+
 def own_question(folder, **changes):
     picture(folder / "a.jpg")
     [example] = read_own(write(folder / "mine.jsonl", lines(own_row(**changes)))).examples
@@ -355,6 +387,7 @@ def test_words_that_begin_as_choices_do_are_no_list_of_them(folder):
 
 def test_choices_without_an_answer_must_say_how_they_are_asked(folder):
     """A router was fitted on questions asked one way or the other, and a row to be answered does not show which."""
+    picture(folder / "a.jpg")
     row = own_row(question="Which?", choices=["red", "black"])
     del row["answer"]
 
@@ -392,7 +425,10 @@ BAD_ROWS = {
     "number for answer": ({"answer": 2}, "'answer' must be a text or a list of texts, was: 2"),
     "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
     "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),
-    "letter without choice": ({"metric": "letter", "answer": "C", "choices": ["x"]}, "must be the letter of a choice"),
+    "letter without choice": (
+        {"metric": "letter", "answer": "C", "choices": ["x", "y"]},
+        "must be the letter of a choice",
+    ),
     "a folder for a picture": ({"image": "."}, "a picture's path must name a file, was: '.'"),
     "a way back for a picture": ({"image": "x/.."}, "a picture's path must name a file"),
     "a name that no disk holds": ({"image": "x" * 300}, "its picture must be a file"),

@@ -14,11 +14,11 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 
 from encoders.errors import DataError, ImageError
-from training_data.analysis import HULL, ORACLE, analyse
+from training_data.analysis import HULL, ORACLE, WITHOUT_LUCK, analyse
 from training_data.curves import gap_recovered
-from training_data.figures import draw
+from training_data.figures import _named_ticks, draw, new_figure
 from training_data.outcomes import Features, Outcomes
-from training_data.report import report, write
+from training_data.report import _curve_table, report, write
 
 LADDER = np.array([1, 4, 16])
 LATE = r"$\frac$<b>_late"  # broken mathematics, a tag, and a name that legends would hide
@@ -200,3 +200,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(DataError, match="a folder it can write, was: 'taken'"):
         report(outcomes(8, 1), tmp_path / "taken", resamples=10)
+
+
+def test_what_is_free_of_luck_is_held_against_the_rows_it_is_of():
+    found = analyse(outcomes(replicates=3), resamples=10)
+    rows = outcomes(replicates=3)
+    fixed, oracle = found.replicated
+    assert fixed.score[-1] == pytest.approx(rows.score.mean(axis=0).max())
+    assert found.curves[HULL].score[-1] != pytest.approx(fixed.score[-1])
+    [line] = [row for row in _curve_table(found) if row[0] == WITHOUT_LUCK[1]]
+    assert line[-1] == f"{100 * gap_recovered(found.curves[WITHOUT_LUCK[1]], fixed, oracle).recovered:.1f}"
+
+
+def test_long_names_of_arms_do_not_run_into_each_other():
+    axes = new_figure().subplots()
+    for names, turned in ((["1", "16", "144"], 0), ([f"Qwen2.5-VL-{size}B-Instruct" for size in (3, 7, 32, 72)], 30)):
+        _named_ticks(axes, np.arange(len(names)), names)
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}

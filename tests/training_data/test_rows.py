@@ -288,7 +288,7 @@ ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", 1], "no
     ("take", "message"),
     [
         (lambda row: row.text("gone"), r"f\.json, line 3: a row must have the field 'gone', was: \"only 'n', 's'"),
-        (lambda row: row.text("none"), "must have the field 'none'"),
+        (lambda row: row.text("none"), "must have the field 'none', was: \"'none' empty\""),
         (lambda row: row.text("s"), "'s' must be text and not blank, was: 7"),
         (lambda row: row.text("blank"), "'blank' must be text and not blank, was: ' '"),
         (lambda row: row.integer("n"), r"'n' must be a whole number, was: 2\.5"),

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -229,3 +230,27 @@ def test_features_of_a_newer_version_take_the_place_of_the_old_ones(tmp_path):
     version, names, values, tflops = store.read(path)["features"]
     assert (version, names, values.tolist(), tflops) == (2, ("y", "z"), [[3, 4], [5, 6]], {"y": 0.25})
     assert json.loads(json.dumps(store.manifest(path)["finished"])) is True
+
+
+def test_what_is_read_beside_a_running_sweep_is_of_one_instant(tmp_path, monkeypatch):
+    """A batch between reading examples and reading measurements made the file look damaged."""
+    path, real = tmp_path / "o.sqlite", store._reading
+    with Store(path, MANIFEST) as file:
+        file.add(*rows([0]))
+
+        @contextmanager
+        def reading(path):
+            with real(path) as database:
+                late = iter([[1, 2]])
+
+                def on_statement(text):
+                    if text.startswith("SELECT score") and (numbers := next(late, None)):
+                        file.add(*rows(numbers))
+
+                database.set_trace_callback(on_statement)
+                yield database
+
+        monkeypatch.setattr(store, "_reading", reading)
+        assert list(store.read(path, partial=True)["id"]) == ["q0"]
+        monkeypatch.undo()
+        assert list(store.read(path, partial=True)["id"]) == ["q0", "q1", "q2"]

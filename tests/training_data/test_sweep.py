@@ -1,5 +1,6 @@
 """The sweep: every example at every m, once, whatever kills it."""
 
+import copy
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from functools import partial
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers import normalizers
 
 from encoders.errors import DataError
 from encoders.features import VERSION, feature_names
@@ -155,6 +157,32 @@ def test_what_changed_since_is_refused(tiny, make_tiny, examples, tmp_path):
     before = Outcomes.load(path).digest()
     sweep(tiny, examples, path)
     assert Outcomes.load(path).digest() == before
+
+
+def test_another_tokenizer_is_refused(tiny, make_tiny, examples, tmp_path):
+    """The same weights read other words: rows of two behaviours would share a file."""
+    path = sweep(tiny, examples, tmp_path / "o.sqlite")
+    other = make_tiny("mqt")
+    other.tokenizer = copy.deepcopy(tiny.tokenizer)
+    other.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert other.fingerprint == tiny.fingerprint
+    with pytest.raises(DataError, match="tokenizer was"):
+        sweep(other, examples, path)
+
+
+def test_what_failed_is_tried_again_by_the_same_command(tiny, pictures, examples, tmp_path):
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"\x89PNG nothing")
+    asked = [*examples[:4], Example("torn", torn, "what", ("1",), "t", "d")]
+    path, told = sweep(tiny, asked, tmp_path / "o.sqlite"), []
+    sweep(tiny, asked, path, on_failure=lambda *failure: told.append(failure))
+    assert [name for name, _ in told] == ["torn"] and len(store.failures(path)) == 1 and len(Outcomes.load(path)) == 4
+    pictures[0].save(torn)
+    sweep(tiny, asked, path)
+    assert not store.failures(path)
+    whole = Outcomes.load(sweep(tiny, asked, tmp_path / "whole.sqlite"))
+    mended = Outcomes.load(path)
+    assert mended.id.tolist() == whole.id.tolist() and (mended.score == whole.score).all()
 
 
 def test_workers_that_outrun_the_model_do_not_fill_the_memory(tiny, examples, monkeypatch):

@@ -30,7 +30,7 @@ from typing import Any
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.logs.grade import grade
-from training_data.logs.rule import by_rule, choices_of
+from training_data.logs.rule import answers_of, by_rule, choices_of
 from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers.mmbench import CIRCLE
@@ -179,8 +179,7 @@ def _by_rule(row: Row, asked: str, text: str, metric: str) -> Scored:
     if gold is None:
         row.refuse("a line must hold a target to be scored by", row.fields.get("target"), "choose a field with a score")
     choices = next((tuple(found.values()) for one in objects if (found := choices_of(one))), None)
-    answers = tuple(map(str, gold)) if isinstance(gold, list) else (str(gold),)
-    return by_rule(row, text, Example(row.name("doc_id"), (), asked, answers, "", "", choices, metric))
+    return by_rule(row, text, Example(row.name("doc_id"), (), asked, answers_of(gold), "", "", choices, metric))
 
 
 def _objects(row: Row) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ Knows choices that stand under letters, and which rules need them. Knows no log'
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
@@ -24,6 +25,16 @@ def choices_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """The choices from A on, up to the first that is empty, by their letters."""
     texts = {letter: "" if fields.get(letter) is None else str(fields[letter]) for letter in CHOICES}
     return dict(takewhile(lambda choice: choice[1].strip().lower() not in _EMPTY, texts.items()))
+
+
+def answers_of(cell: object) -> tuple[str, ...]:
+    """The gold answers of a cell: one, a list, or a list that evaluators have written as Python would."""
+    if isinstance(cell, str) and cell.startswith("["):
+        try:
+            cell = ast.literal_eval(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return (str(cell),)
+    return tuple(map(str, cell)) if isinstance(cell, list) else (str(cell),)
 
 
 def by_rule(row: Row, text: str, example: Example) -> Scored:

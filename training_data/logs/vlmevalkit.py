@@ -14,7 +14,6 @@ million, as MMBench counts): elsewhere a file does not say which questions share
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.logs.grade import grade
-from training_data.logs.rule import CHOICES, by_rule, choices_of
+from training_data.logs.rule import CHOICES, answers_of, by_rule, choices_of
 from training_data.logs.samples import Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers.mmbench import CIRCLE
@@ -130,14 +129,7 @@ def _cell(row: Row, column: str) -> str:
 def _answers(row: Row) -> tuple[str, ...]:
     """The gold answers: one, or the list that VLMEvalKit writes as Python would."""
     cell = row.fields.get("answer") if row.has("answer") else row.fields.get("answers")
-    if isinstance(cell, str) and cell.startswith("["):
-        try:
-            cell = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return (str(cell),)
-    if isinstance(cell, list):
-        return tuple(str(answer) for answer in cell)
-    return () if cell is None else (str(cell),)
+    return () if cell is None else answers_of(cell)
 
 
 def _circle(dataset: str, index: str) -> str:

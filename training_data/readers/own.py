@@ -27,14 +27,14 @@ from pathlib import Path
 from training_data.example import Example
 from training_data.readers.folder import Folder
 from training_data.rows import Row, ending, read_rows
-from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT, listed
+from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT, YES_OR_NO, is_yes_or_no, listed
 
 _LETTERED = ("letter", "mmbench")
 
 
 def read(folder: Folder, path: Path, gold: bool = True) -> Iterator[Example]:
     """Examples of the file `path` in `folder`; without `gold` rows need no answer."""
-    table = ending(path) in (".csv", ".tsv", ".xlsx")
+    table = ending(path) in (".csv", ".tsv", ".xlsx", ".parquet")
     yield from folder.tally.each(
         read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table, gold)
     )
@@ -46,12 +46,16 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
     answers = _parted(row, table, "answers", "answer") if asked else ()
     choices = _parted(row, table, "choices") if row.has("choices") else None
     metric = row.optional("metric") or "exact"
+    if choices is not None and len(choices) < 2:
+        row.refuse("the field 'choices' must hold two or more", list(choices), "write a list, or a|b in a table")
     if metric not in METRICS:
         row.refuse("the field 'metric' must name a metric", metric, f"use one of {', '.join(METRICS)}")
     if metric in _LETTERED and not set(answers) <= set(LETTERS[: len(choices or ())]):
         row.refuse(f"the answer to metric {metric!r} must be the letter of a choice", answers)
     if metric in SOFT and asked and len(answers) < ANNOTATORS:
         row.refuse(f"metric {metric!r} needs {ANNOTATORS} answers or more, one of each annotator", answers)
+    if metric in YES_OR_NO and asked and not is_yes_or_no(answers):
+        row.refuse(f"the answer to metric {metric!r} must be yes or no, once", answers)
     question = row.name("question")
     if choices and not answers and not row.has("metric"):
         row.refuse(
@@ -94,7 +98,8 @@ def _with_choices(question: str, choices: tuple[str, ...]) -> tuple[str, tuple[s
 
 def _parted(row: Row, table: bool, *names: str) -> tuple[str, ...]:
     texts = row.texts(*names)
-    parted = tuple(part.strip() for text in texts for part in text.split("|")) if table else texts
+    whole = not table or isinstance(row.value(*names), list)  # Parquet has both lists and texts
+    parted = texts if whole else tuple(part.strip() for text in texts for part in text.split("|"))
     if not all(part.strip() for part in parted):
         row.refuse(f"the field {names[-1]!r} must not hold blank texts", list(parted))
     return parted
