@@ -22,7 +22,7 @@ answer: $(VENV)/installed  ## ask a packaged picture at several budgets
 	done
 
 test: $(VENV)/installed  ## the fast test suite, a file at a time on each core
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed  ## slow whole-path checks
 	$(BIN)/python -m pytest -m slow

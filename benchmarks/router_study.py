@@ -1,8 +1,8 @@
 """What routing earns on pictures the router never saw: every competitor of the README's table, over several seeds.
 
-    matryoshka-router sweep --data scenes:a:calibrate:40000 --out train.sqlite
-    matryoshka-router sweep --data scenes:a:test:3000 --out a.sqlite
-    matryoshka-router sweep --data scenes:b:test:3000 --out b.sqlite
+    matryoshka-router sweep --data scenes:a:calibrate:30000 --out train.sqlite
+    matryoshka-router sweep --data scenes:a:test:5000 --out a.sqlite
+    matryoshka-router sweep --data scenes:b:test:5000 --out b.sqlite
     matryoshka-router sweep --data scenes:a:test:1500 --replicates 3 --out r.sqlite
     python benchmarks/router_study.py --train train.sqlite --test a=a.sqlite --test b=b.sqlite --replicated r.sqlite
 

@@ -36,7 +36,7 @@ def grid_side(patches: int) -> int:
     """
     side = math.isqrt(patches)
     if side * side != patches:
-        raise BackboneError(f"tokens must form a square grid, CLS dropped, was: {patches} tokens")
+        raise BackboneError(f"tokens must form a square grid, was: {patches} tokens; drop CLS")
     return side
 
 

@@ -71,5 +71,5 @@ def test_a_baseline_is_built_from_published_weights(method):
 
 @pytest.mark.parametrize("tokens", [10, 37, 577])
 def test_what_is_no_grid_is_not_sampled_in_space(tokens):
-    with pytest.raises(BackboneError, match=f"square grid, CLS dropped, was: {tokens} tokens"):
+    with pytest.raises(BackboneError, match=f"square grid, was: {tokens} tokens; drop CLS"):
         spatial_sample(torch.zeros(1, tokens, 8), 4)

@@ -311,6 +311,7 @@ def flat(told, prefix=""):
     return {prefix: told}
 
 
+@pytest.mark.slow
 def test_intervals_cover():
     calibration = world(900, 99, prefix="c")
     truth = judged(world(60_000, 98, noise=0.1), calibration, resamples=2)

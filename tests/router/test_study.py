@@ -116,6 +116,7 @@ def test_a_data_set_left_out_is_neither_fitted_on_nor_calibrated_on(whole, table
     assert found.gap_recovered.value == pytest.approx(alone.gap_recovered.value)
 
 
+@pytest.mark.slow
 def test_arms_keep_their_columns_where_the_rest_ranks_them_otherwise(tables):
     """Without d2, arm 16 is cheaper than arm 4, and the rest's router has them the other way round."""
     cheap, dear = np.array([21.0, 30.0, 29.0, 84.0]), np.array([21.0, 24.0, 36.0, 84.0])
@@ -129,6 +130,7 @@ def test_arms_keep_their_columns_where_the_rest_ranks_them_otherwise(tables):
     assert found.arms == expected.arms == ("1", "4", "16", "64") and found.arm_cost == expected.arm_cost
 
 
+@pytest.mark.slow
 def test_the_order_of_the_train_table_s_arms_changes_nothing(tables):
     train, test = (replace(table, m=None) for table in tables)
     own, parts = Router.fit(train), ["nulls", "privileged"]
@@ -250,6 +252,7 @@ def test_competitors_have_the_router_s_own_head_and_groups(tables):
     assert np.array_equal(first.test.curve, again.routed(test).curve)
 
 
+@pytest.mark.slow
 def test_tests_that_are_studied_together_are_scored_as_if_alone(own, tables):
     train, first = tables
     second = make_outcomes(90, seed=9)
