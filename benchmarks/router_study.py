@@ -3,7 +3,7 @@
     matryoshka-router sweep --data scenes:a:calibrate:30000 --out train.sqlite
     matryoshka-router sweep --data scenes:a:test:5000 --out a.sqlite
     matryoshka-router sweep --data scenes:b:test:5000 --out b.sqlite
-    matryoshka-router sweep --data scenes:a:test:1500 --replicates 3 --out r.sqlite
+    matryoshka-router sweep --data scenes:a:test:1500 --replicates 8 --out r.sqlite
     python benchmarks/router_study.py --train train.sqlite --test a=a.sqlite --test b=b.sqlite --replicated r.sqlite
 
 The backbone was trained on the scenes' "train" split, so a router is fitted on "calibrate": pictures the backbone has
