@@ -54,7 +54,6 @@ class LlavaImages:
     def tokens(self, m: int) -> Tensor:
         """Nested tokens (n, m, D); what was computed for one m serves every other that it can, until weights change."""
         prepared, weights = self._prepared, version(self._connector.state_dict().values())
-        stale = prepared is None or prepared.weights != weights
-        if prepared is None or stale or (prepared.m < m and not self._connector.prepares_all):
+        if prepared is None or prepared.weights != weights or (prepared.m < m and not self._connector.prepares_all):
             prepared = self._prepared = _Prepared(m, weights, self._connector.prepare(self.patches, m))
         return self._connector.at(prepared.tokens, m)

@@ -79,11 +79,10 @@ def _check_figures(out: Path | None) -> None:
         new_figure()
 
 
-def _report(found: Study, out: Path | None) -> None:
-    if out is not None:
-        from router.study_page import write
+def _report(found: Study, out: Path) -> None:
+    from router.study_page import write
 
-        typer.echo(f"report: {write(found, out)}", err=True)
+    typer.echo(f"report: {write(found, out)}", err=True)
 
 
 def _costs(text: str) -> list[float]:
@@ -117,7 +116,8 @@ def study(
     own, unseen = own.split((0.7, 0.3), seed=_HELD) if test is None else (own, Outcomes.load(test))
     found = run(own, unseen, parts=chosen, resamples=resamples, seed=seed)
     typer.echo(json.dumps(found.to_json()) if as_json else str(found))
-    _report(found, out)
+    if out is not None:
+        _report(found, out)
 
 
 @app.command()
