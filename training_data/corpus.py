@@ -6,6 +6,7 @@ Knows scenes, files and token ids. Knows no weights and no stages.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +22,15 @@ from transformers import PreTrainedTokenizerFast
 from encoders import checkpoint
 from encoders.errors import DataError
 from encoders.llava import NestedLlava
-from training_data.scenes import SIDE, STYLE_NAMES, crowded, questions, render, scene
+from training_data.lattice import lattice
+from training_data.relations import RELATIONS, relations
+from training_data.scenes import SIDE, STYLE_NAMES, Scene, crowded, questions, render, scene
+from training_data.scenes.facts import StyleName
 from training_data.scenes.marks import GRID, MARKS, marks
 
 VOCABULARY = 512
+Kind = Literal["scenes", "crowds", "lattices"]
+LABELS = MARKS | RELATIONS  # what a vision tower is asked about every patch: name -> number of classes, 0 is "none"
 _BLOCK = 1_000  # pictures drawn by one task
 _PACK = 72  # tokens of questions in one training sequence
 _CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
@@ -42,19 +48,19 @@ _DRAWN = {  # parts of a batch whose pictures' own question is of a family: what
 }
 
 
-def draw_corpus(folder: Path, kind: Literal["scenes", "crowds"], pictures: int, first: int = 0) -> None:
+def draw_corpus(folder: Path, kind: Kind, pictures: int, first: int = 0) -> None:
     """Draw both styles (even numbers a, odd b) into memory-mapped arrays; goes on where it was stopped.
 
     Pictures are numbered from `first`: a model that goes on learns most from pictures it has not seen.
 
-    Writes `<kind>-images.npy` (n, 96, 96, 3) and `<kind>-marks.npy` (n, marks, patches), both uint8, and for scenes
+    Writes `<kind>-images.npy` (n, 96, 96, 3) and `<kind>-marks.npy` (n, labels, patches), both uint8, and for scenes
     `questions.jsonl`, one row of [family, question, answer] per picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done_file = folder / f"{kind}-drawn.json"
     done = json.loads(done_file.read_text()) if done_file.is_file() else 0
     images = _array(folder / f"{kind}-images.npy", (pictures, SIDE, SIDE, 3), done > 0)
-    labels = _array(folder / f"{kind}-marks.npy", (pictures, len(MARKS), GRID * GRID), done > 0)
+    labels = _array(folder / f"{kind}-marks.npy", (pictures, len(LABELS), GRID * GRID), done > 0)
     starts = range(done, pictures, _BLOCK)
     tasks = (delayed(_draw)(kind, first + start, first + min(start + _BLOCK, pictures)) for start in starts)
     blocks = Parallel(n_jobs=-1, return_as="generator")(tasks)
@@ -94,12 +100,12 @@ def _write_whole(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def _draw(kind: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
-    make = scene if kind == "scenes" else crowded
+def _draw(kind: Kind, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
+    make: Callable[[int, StyleName], Scene] = {"scenes": scene, "crowds": crowded, "lattices": lattice}[kind]
     scenes = [make(k // 2, STYLE_NAMES[k % 2]) for k in range(start, stop)]
     asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes] if kind == "scenes" else []
     pictures = np.stack([np.asarray(render(facts)) for facts in scenes])
-    return pictures, np.stack([marks(facts) for facts in scenes]), asked
+    return pictures, np.stack([np.concatenate([marks(facts), relations(facts)]) for facts in scenes]), asked
 
 
 def read_questions(folder: Path) -> list[list[tuple[str, str, str]]]:
@@ -138,6 +144,13 @@ def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return checkpoint.read_tokenizer(folder)
 
 
+def chances(asked: list[list[tuple[str, str, str]]], **parts: int) -> np.ndarray:
+    """How likely a batch draws each picture, (n,) summing to one: families in the parts of `_DRAWN`, or those given."""
+    _, own, counts = np.unique([row[0][0] for row in asked], return_inverse=True, return_counts=True)
+    chance = np.array([(_DRAWN | parts)[row[0][0]] for row in asked]) / counts[own]
+    return np.asarray(chance / chance.sum())
+
+
 class Packer:
     """Cuts and packs questions of pictures into rows of equal length."""
 
@@ -145,9 +158,7 @@ class Packer:
         asked = read_questions(folder)
         prompts, answers = _token_table(asked, backbone)
         self._asked = [[(family, prompts[text], answers[answer]) for family, text, answer in row] for row in asked]
-        _, own, counts = np.unique([row[0][0] for row in asked], return_inverse=True, return_counts=True)
-        chance = np.array([_DRAWN[row[0][0]] for row in asked]) / counts[own]
-        self._chance = chance / chance.sum()
+        self._chance = chances(asked)
 
     def __len__(self) -> int:
         return len(self._asked)

@@ -33,18 +33,19 @@ from encoders.errors import DataError, MatryoshkaError
 from encoders.llava import NestedLlava
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.train import TRAINING_ATTENTION, M3Objective, MqtObjective, PackedQuestions, Recipe, train
-from training_data.corpus import VOCABULARY, Packer, draw_corpus, make_tokenizer
+from training_data.corpus import LABELS, VOCABULARY, Packer, chances, draw_corpus, make_tokenizer, read_questions
+from training_data.relations import UNTOLD
 from training_data.scenes import SIDE
-from training_data.scenes.marks import GRID, MARKS, PATCH
+from training_data.scenes.marks import GRID, PATCH
 
 MQT_LADDER = (1, 2, 4, 8, 16, 36, 64, 144)
 M3_LADDER = (1, 9, 36, 144)
-SCENES, CROWDS = 150_000, 70_000
+SCENES, CROWDS, LATTICES = 150_000, 70_000, 20_000
 VISION = Recipe(steps=9_500, learning_rate=1.2e-3, matrix_rate=8e-3, warmup_steps=200, checkpoint_every=250)
 MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=200, checkpoint_every=250)
 M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
-_CHARACTER_WEIGHT = 2.0
+_SHARES = {"character": 2.0, "ground": 0.5, "order": 0.5}  # of the tower's loss, for labels so named; others 1
 
 Precision = Literal["bf16", "no"]
 
@@ -57,7 +58,7 @@ def nano_config(name: str, connector: dict[str, object], ladder: tuple[int, ...]
     vision = {
         "hidden_size": 128,
         "intermediate_size": 512,
-        "num_hidden_layers": 5,
+        "num_hidden_layers": 6,
         "num_attention_heads": 4,
         "image_size": SIDE,
         "patch_size": PATCH,
@@ -93,9 +94,9 @@ def nano_m3(tokenizer: PreTrainedTokenizerFast) -> NestedLlava:
 
 
 class PatchMarks(nn.Module):
-    """Teaches a vision tower what stands in each patch, and where the patch is: one linear head per mark.
+    """Teaches a vision tower what stands in each patch and where the patch is: one linear head per label.
 
-    Class 0 of a mark ("none") is weighed down. Row and column are asked too: a tower that is asked only what stands in
+    Class 0 of a label ("none") is weighed down. Row and column are asked too: a tower that is asked only what stands in
     a patch forgets where it is, and no language model above it can then read a number from left to right (docs/log.md).
     """
 
@@ -107,30 +108,42 @@ class PatchMarks(nn.Module):
         super().__init__()
         width = vision.config.hidden_size
         self.vision, self.norm = vision, nn.LayerNorm(width)
-        self.head = nn.Linear(width, sum(MARKS.values()) + 2 * GRID)
+        self.head = nn.Linear(width, sum(LABELS.values()) + 2 * GRID)
         side = torch.arange(GRID)
         self.register_buffer("places", torch.stack([side.repeat_interleave(GRID), side.repeat(GRID)]), persistent=False)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD) * 255, persistent=False)
 
     def forward(self, step: int, pixels: Tensor, marks: Tensor) -> dict[str, Tensor]:
-        """Pixels (B, side, side, 3) uint8, marks (B, marks, patches) uint8."""
+        """Pixels (B, side, side, 3) uint8, marks (B, labels, patches) uint8."""
         hidden = self.vision(pixel_values=normalised(pixels, self.mean, self.std)).last_hidden_state[:, 1:]
-        *parts, rows, columns = self.head(self.norm(hidden)).float().split([*MARKS.values(), GRID, GRID], dim=-1)
+        *parts, rows, columns = self.head(self.norm(hidden)).float().split([*LABELS.values(), GRID, GRID], dim=-1)
         loss, right = torch.zeros((), device=pixels.device), {}
         for logits, truth in zip((rows, columns), self.places, strict=True):
             loss = loss + functional.cross_entropy(logits.flatten(0, 1), truth.repeat(len(pixels)))
         right["row"] = (rows.argmax(-1) == self.places[0]).float().mean()
-        for number, (name, logits) in enumerate(zip(MARKS, parts, strict=True)):
-            truth = marks[:, number].flatten().long()
-            weight = torch.ones(logits.shape[-1], device=pixels.device)
-            if not name.startswith("ground"):
-                weight[0] = 0.2 if name.startswith("cover") else 0.08
-            part = functional.cross_entropy(logits.flatten(0, 1), truth, weight=weight)
-            loss = loss + part * (_CHARACTER_WEIGHT if "character" in name else 0.5 if "ground" in name else 1.0)
-            there = truth > 0
-            right[name] = (logits.flatten(0, 1).argmax(-1)[there] == truth[there]).float().mean()
+        for number, (name, logits) in enumerate(zip(LABELS, parts, strict=True)):
+            logits, truth, weight = (
+                logits.flatten(0, 1),
+                marks[:, number].flatten().long(),
+                _class_weights(name, logits),
+            )
+            told = truth != UNTOLD
+            part = functional.cross_entropy(logits, truth, weight=weight, ignore_index=UNTOLD, reduction="sum")
+            part = part / weight[truth[told]].sum().clamp(min=1)
+            loss = loss + part * next((share for word, share in _SHARES.items() if word in name), 1.0)
+            there = told & (truth > (1 if name == "alike" else 0))
+            right[name] = (logits[there].argmax(-1) == truth[there]).float().mean()
         return {"loss": loss, **right}
+
+
+def _class_weights(name: str, logits: Tensor) -> Tensor:
+    weights = torch.ones(logits.shape[-1], device=logits.device)
+    if name == "alike":  # most things are one of a kind
+        weights[0], weights[1] = 0.03, 0.3
+    elif not name.startswith(("ground", "things")):
+        weights[0] = 0.2 if name.startswith("cover") else 0.08
+    return weights
 
 
 def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -142,22 +155,24 @@ def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def train_vision(folder: Path, recipe: Recipe, batch_size: int, start: Path | None = None) -> None:
-    """Stage 1: the tower alone, three crowds to two scenes (whose shapes and digits may be larger)."""
+    """Stage 1: the tower alone. Crowds teach what stands in a patch, lattices what is beside it, scenes the rest."""
     torch.manual_seed(0)
     backbone = nano_mqt(make_tokenizer(folder))
     if start is not None:
         backbone.vision.load_state_dict(checkpoint.load(start).vision.state_dict())
     backbone.vision.set_attn_implementation(TRAINING_ATTENTION)
     sources = [
-        (part, *(np.load(folder / f"{kind}-{what}.npy", mmap_mode="r") for what in ("images", "marks")))
-        for kind, part in (("crowds", batch_size * 3 // 5), ("scenes", batch_size - batch_size * 3 // 5))
+        [np.load(folder / f"{kind}-{what}.npy", mmap_mode="r") for what in ("images", "marks")]
+        for kind in ("crowds", "lattices", "scenes")
     ]
+    chance = chances(read_questions(folder), relation=70, count=40)  # elsewhere neighbours and kinds stand by chance
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng([1, number])
-        rows = [np.sort(rng.integers(0, len(images), part)) for part, images, _ in sources]
-        pixels = np.concatenate([images[own] for own, (_, images, _) in zip(rows, sources, strict=True)])
-        labels = np.concatenate([marked[own] for own, (_, _, marked) in zip(rows, sources, strict=True)])
+        rng, third = np.random.default_rng([1, number]), batch_size // 3
+        rows = [np.sort(rng.integers(0, len(images), third)) for images, _ in sources[:2]]
+        rows.append(np.sort(rng.choice(len(chance), batch_size - 2 * third, p=chance)))
+        pixels = np.concatenate([images[own] for own, (images, _) in zip(rows, sources, strict=True)])
+        labels = np.concatenate([marked[own] for own, (_, marked) in zip(rows, sources, strict=True)])
         return {"pixels": torch.from_numpy(pixels), "marks": torch.from_numpy(labels)}
 
     train(PatchMarks(backbone.vision), batch_at, recipe, folder / "vision", "vision")
@@ -280,10 +295,11 @@ def _asked(recipe: Recipe, steps: int | None, rates: float, precision: str) -> R
 
 
 @app.command()
-def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS, first: int = 0) -> None:
-    """Draw the corpus: scenes with questions, crowds without; numbered from --first."""
+def data(folder: Folder, scenes: int = SCENES, crowds: int = CROWDS, lattices: int = LATTICES, first: int = 0) -> None:
+    """Draw the corpus: scenes with questions, crowds and lattices without; numbered from --first."""
     draw_corpus(folder, "scenes", scenes, first)
     draw_corpus(folder, "crowds", crowds, first)
+    draw_corpus(folder, "lattices", lattices, first)
 
 
 @app.command()

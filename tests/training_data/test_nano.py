@@ -16,6 +16,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("nano")
     corpus.draw_corpus(path, "scenes", 60)
     corpus.draw_corpus(path, "crowds", 12)
+    corpus.draw_corpus(path, "lattices", 12)
     return path
 
 
@@ -87,6 +88,17 @@ def test_a_batch_shows_the_families_in_their_parts_however_rare_they_are(folder)
     for family, part in parts.items():
         assert own.count(family) / len(own) == pytest.approx(part / sum(parts.values()), abs=0.03)
     assert (np.diff(rows) >= 0).all()
+
+
+def test_what_is_untold_weighs_nothing_in_the_towers_loss(folder):
+    marks = nano.PatchMarks(nano.nano_mqt(corpus.make_tokenizer(folder)).vision)
+    pixels, labels = (torch.from_numpy(np.load(folder / f"crowds-{what}.npy")[:4]) for what in ("images", "marks"))
+    number = list(corpus.LABELS).index("left_shape")
+    assert (labels[:, number] == nano.UNTOLD).all()
+    with torch.no_grad():
+        loss = marks(0, pixels, labels)["loss"]
+        labels[0, number, 5] = 3
+        assert torch.isfinite(loss) and marks(0, pixels, labels)["loss"] > loss
 
 
 @pytest.mark.slow
