@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from encoders.config import LlavaConfig
@@ -24,6 +26,7 @@ from encoders.weights import digest
 FORMAT = 1
 _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 _TUPLES = ("ladder", "image_mean", "image_std", "pad_colour")
+_SPECIALS = ("<s>", "</s>")  # LLaMA's own
 _TIED = "language.lm_head.weight"
 _PARTS = ("vision", "connector", "language")
 _DTYPES = {
@@ -45,8 +48,16 @@ def save(
         folder: made where there is none; the files of a model in it are replaced.
         card: the text of README.md. None keeps the one in the folder, or writes a plain one where there is none.
         dtype: floating-point weights are stored as this.
+
+    Raises:
+        BackboneError: the tokenizer's begin and end have other names than `load` would give them.
     """
-    folder = Path(folder)
+    folder, specials = Path(folder), (backbone.tokenizer.bos_token, backbone.tokenizer.eos_token)
+    if specials != _SPECIALS:
+        raise BackboneError(
+            f"a model folder's tokenizer must begin a text with {_SPECIALS[0]} and end it with {_SPECIALS[1]}, was: "
+            f"{specials}; rename them in its tokenizer.json"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().to(dtype).contiguous() if value.is_floating_point() else value.cpu()
@@ -104,7 +115,8 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     try:
         with torch.device("meta"):  # shapes only: a lying configuration costs no memory
             _check_shapes(NestedLlava(config, tokenizer), folder)
-        backbone = NestedLlava(config, tokenizer)
+        with init_empty_weights():  # neither drawn at random nor held twice
+            backbone = NestedLlava(config, tokenizer)
     except BackboneError:
         raise
     except Exception as error:  # sizes that make no model fail in many places of torch and transformers
@@ -112,7 +124,9 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     tensors = load_file(folder / _WEIGHTS)
     if broken := sorted(key for key, value in tensors.items() if not value.isfinite().all()):
         raise BackboneError(f"weights in {folder.name!r} must be finite, was: NaN or infinity in {broken}")
-    backbone.load_state_dict(tensors, strict=False)
+    # Copies: what load_file returns are views of a file that may be written again.
+    own = {key: value.to(device, dtype, copy=True) for key, value in tensors.items()}
+    backbone.load_state_dict(own, strict=False, assign=True)
     backbone.language.tie_weights()
     return backbone.to(device=device, dtype=dtype).eval()
 
@@ -157,23 +171,24 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder; its specials are `<s>`, `</s>` and `<pad>`.
+    """The tokenizer of a model folder; a text begins with `<s>` and ends with `</s>`. Nothing is ever padded by it.
 
     Raises:
-        BackboneError: tokenizer.json is missing or damaged.
+        BackboneError: tokenizer.json is missing or damaged, or does not know these two.
     """
     path = folder / _TOKENIZER
     _read_json(path)  # names a damaged file before the tokenizers library meets it
     try:
-        return PreTrainedTokenizerFast(
-            tokenizer_file=str(path),
-            bos_token="<s>",
-            eos_token="</s>",
-            pad_token="<pad>",
-            clean_up_tokenization_spaces=False,
-        )
+        found = Tokenizer.from_file(str(path))
+        lacking = [name for name in _SPECIALS if found.token_to_id(name) is None]
+        if not lacking:
+            begin, end = _SPECIALS
+            return PreTrainedTokenizerFast(
+                tokenizer_object=found, bos_token=begin, eos_token=end, clean_up_tokenization_spaces=False
+            )
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must be a tokenizer, was damaged: {error}") from error
+    raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must know {list(_SPECIALS)}, was: without {lacking}")
 
 
 def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
@@ -204,6 +219,5 @@ def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
     entries, limit = backbone.tokenizer.get_vocab(), backbone.language.config.vocab_size
     if (largest := max(entries.values(), default=-1)) >= limit:
         raise BackboneError(
-            f"every id in {_TOKENIZER} of {folder.name!r} must be below vocab_size = {limit}, those of <s>, </s> and "
-            f"<pad> included, was: {largest}"
+            f"every id in {_TOKENIZER} of {folder.name!r} must be below vocab_size = {limit}, was: {largest}"
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from encoders.counts import positive
+from encoders.counts import positive, whole_number
 from encoders.errors import BackboneError, shown
 
 _TOP = 3
@@ -38,6 +38,10 @@ class Decoding:
             )
         if not share or not 0 < self.top_p <= 1:
             raise BackboneError(f"top_p must be in (0, 1], was: {shown(self.top_p)}")
+        seed = whole_number(self.seed)
+        if seed is None or not -(2**63) <= seed < 2**64:
+            raise BackboneError(f"a seed must be a whole number of at most 64 bits, was: {shown(self.seed)}")
+        object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "temperature", float(self.temperature))
         object.__setattr__(self, "top_p", float(self.top_p))
 

@@ -55,5 +55,7 @@ class LlavaImages:
         """Nested tokens (n, m, D); what was computed for one m serves every other that it can, until weights change."""
         prepared, weights = self._prepared, version(self._connector.state_dict().values())
         if prepared is None or prepared.weights != weights or (prepared.m < m and not self._connector.prepares_all):
-            prepared = self._prepared = _Prepared(m, weights, self._connector.prepare(self.patches, m))
+            weight = next(self._connector.parameters())  # patches stay as they were made, the model may have moved on
+            patches = self.patches.to(weight.device, weight.dtype)
+            prepared = self._prepared = _Prepared(m, weights, self._connector.prepare(patches, m))
         return self._connector.at(prepared.tokens, m)

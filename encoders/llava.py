@@ -29,7 +29,7 @@ from encoders.errors import BackboneError, BudgetError, ImageError, QuestionErro
 from encoders.images import ImageSource, Preparation, is_one_picture, open_image
 from encoders.m3 import MatryoshkaPooling
 from encoders.mqt import MatryoshkaQueryTransformer
-from encoders.prompts import check_question, check_unicode, template
+from encoders.prompts import check_list, check_question, check_unicode, template
 from encoders.sampling import METHODS, SampledProjection
 from encoders.splice import SplicedBatch
 from encoders.weights import digest, version
@@ -57,6 +57,11 @@ class NestedLlava(nn.Module):
         vision.num_hidden_layers += 1 + config.feature_layer
         if vision.num_hidden_layers < 1:
             raise BackboneError(f"feature_layer must leave the tower a layer, was: {shown(config.feature_layer)}")
+        if (language.rope_parameters or {}).get("rope_type") == "longrope":
+            raise BackboneError(
+                "rope_type must turn a place by the same angle in every batch, was: 'longrope', whose angles follow "
+                "the longest row"
+            )
         self.config, self.tokenizer, self.template = config, tokenizer, template(config.template)
         self.vision, self.language = CLIPVisionModel(vision), LlamaForCausalLM(language)
         patches = (vision.image_size // vision.patch_size) ** 2
@@ -64,6 +69,11 @@ class NestedLlava(nn.Module):
         self.patches_shape = (patches, vision.hidden_size)
         if refused := [m for m in config.ladder if not self.connector.allows(m)]:
             raise BackboneError(f"every m of a ladder must be {self.connector.rule}, was: {shown(refused)}")
+        if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+            raise BackboneError(
+                "a tokenizer must name the tokens that begin and end a text, was: "
+                f"bos {shown(tokenizer.bos_token)}, eos {shown(tokenizer.eos_token)}"
+            )
         self.prefix_ids = tuple([tokenizer.bos_token_id, *self.text_ids(self.template.before_image)])
         self.sharing: tuple[object, bool] | None = None  # filled by prefix.causal
         self._hashed: tuple[object, str] | None = None
@@ -290,12 +300,13 @@ class NestedLlava(nn.Module):
     def _spread(self, encoded: LlavaImages, questions: Sequence[str], m: int | Sequence[int]) -> list[int]:
         """One checked m per question."""
         self.check_pictures(encoded)
+        check_list("questions", questions)
         if len(encoded) != len(questions):
             raise QuestionError(
                 f"each question needs its picture, was: {len(questions)} questions for {len(encoded)} pictures; "
                 "use encoded.select([0, 0, ...]) to ask one picture several"
             )
-        if not questions:
+        if not len(questions):
             raise QuestionError("ask at least one question, was: none")
         several = m.ndim == 1 if isinstance(m, np.ndarray) else isinstance(m, Sequence) and not isinstance(m, str)
         wanted = list(m) if several else [m] * len(questions)  # type: ignore[arg-type]
@@ -340,6 +351,8 @@ class NestedLlava(nn.Module):
         wanted = self._rungs(ladder)
         self._spread(encoded, questions, wanted[0])
         _check_answers(questions, answers)
+        for row in answers:
+            check_list("answers to a question", row)
         return prefix.measure_ladder(self, encoded, questions, answers, wanted, max_new_tokens)
 
     @torch.inference_mode()
@@ -415,5 +428,6 @@ class NestedLlava(nn.Module):
 
 
 def _check_answers(questions: Sequence[str], answers: Sequence[object]) -> None:
+    check_list("answers", answers)
     if len(answers) != len(questions):
         raise QuestionError(f"score needs one answer per question, was: {len(answers)} for {len(questions)}")

@@ -9,6 +9,7 @@ independent runs. Knows caches and m. Chooses no m.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,19 @@ class VisualPrefix:
     def _fresh(self, m: int) -> DynamicCache:
         return _prefill(self._backbone, self._encoded.tokens(m)) if self._causal else DynamicCache()
 
-    def _drop(self, places: int) -> None:
-        if places:
-            self._cache.crop(-places)
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """What is read meanwhile is forgotten again, also where an error or an interrupt ends it halfway."""
+        length = self.length
+        try:
+            yield
+        finally:
+            self._cut(length)
+
+    def _cut(self, length: int) -> None:
+        for layer in self._cache.layers:  # one by one: an interrupted pass has not reached all of them
+            if (more := layer.get_seq_length() - length) > 0:
+                layer.crop(-more)
 
     @torch.inference_mode()
     def crop(self, m: int) -> None:
@@ -89,10 +100,14 @@ class VisualPrefix:
         if not (self._causal and self._backbone.connector.prefix_nested):
             self._cache = self._fresh(m)
         elif m < self.m:
-            self._drop(self.m - m)
+            self._cut(self.length - (self.m - m))
         else:
-            more = self._encoded.tokens(m)[:, self.m :]
-            self._backbone.language.model(inputs_embeds=more, past_key_values=self._cache, use_cache=True)
+            length, more = self.length, self._encoded.tokens(m)[:, self.m :]
+            try:
+                self._backbone.language.model(inputs_embeds=more, past_key_values=self._cache, use_cache=True)
+            except BaseException:
+                self._cut(length)
+                raise
         self.m = m
 
     def ask(
@@ -133,9 +148,9 @@ class VisualPrefix:
         if drafts is not None:
             cut = [list(draft)[: how.max_new_tokens] for draft in drafts]
             segments = [row if draft in row else [*row, draft] for row, draft in zip(targets, cut, strict=True)]
-        pass_, logprobs = self._read(suffixes, segments, how.max_new_tokens)
-        generated = self._check(pass_, logprobs, how)
-        self._drop(pass_.ids.shape[1])
+        with self._untouched():
+            pass_, logprobs = self._read(suffixes, segments, how.max_new_tokens)
+            generated = self._check(pass_, logprobs, how)
         texts = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
         generations = [backbone.generation(answer, self.m, text) for answer, text in zip(generated, texts, strict=True)]
         return generations, pass_.scores(logprobs, [len(row) for row in targets])
@@ -208,8 +223,8 @@ class VisualPrefix:
         if not self._causal:
             return self._backbone.score(self._encoded, questions, answers, self.m)
         targets = [[self._backbone.answer_ids(answer)] for answer in answers]
-        pass_, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
-        self._drop(pass_.ids.shape[1])
+        with self._untouched():
+            pass_, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
         return np.concatenate(pass_.scores(logprobs, [1] * len(targets)))
 
 
@@ -277,7 +292,8 @@ class _Pass:
         seen = ((its == mine) | (its == _QUESTION)) & (its != _NOBODY)
         seen &= np.tri(self._owner.shape[1], dtype=bool)
         whole = np.concatenate([np.ones((*seen.shape[:2], self.length), dtype=bool), seen], axis=2)
-        additive = torch.zeros(whole.shape, dtype=dtype).masked_fill_(torch.from_numpy(~whole), torch.finfo(dtype).min)
+        additive = torch.zeros(whole.shape, dtype=dtype, device="cpu")  # whatever torch's default device is
+        additive.masked_fill_(torch.from_numpy(~whole), torch.finfo(dtype).min)
         return additive[:, None].to(self.ids.device)
 
     def seen(self, row: int, segment: int | None, count: int) -> Tensor:
@@ -401,7 +417,7 @@ def _attention(backbone: NestedLlava) -> tuple[object, ...]:
 
 def _head_equals_fresh(backbone: NestedLlava) -> bool:
     """Relative to the largest key or value: rounding stays far below the tolerance, looking ahead far above."""
-    noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     tokens = backbone.from_patches(noise.to(backbone.device, backbone.dtype)).tokens(backbone.ladder[-1])
     few, many = _prefill(backbone, tokens[:, :1]), _prefill(backbone, tokens)
     tolerance, length = _TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE, few.get_seq_length()

@@ -61,6 +61,12 @@ def check_question(question: object) -> str:
     return check_unicode(question, "question")
 
 
+def check_list(what: str, texts: object) -> None:
+    """Refuse one text where a list of them is meant: its characters would be taken one by one."""
+    if isinstance(texts, str):
+        raise QuestionError(f"{what} must be a list of strings, was: {shown(texts)}; write [text]")
+
+
 def check_unicode(text: str, what: str) -> str:
     """Refuse lone surrogates, which no tokenizer can encode."""
     try:

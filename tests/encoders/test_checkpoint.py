@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from encoders import checkpoint, loading
 from encoders.errors import BackboneError
@@ -237,3 +239,53 @@ def test_a_model_without_a_card_gets_a_plain_one_that_is_true(tiny, tmp_path, dt
 def test_unknown_backbones_are_refused_with_the_known_ones(name):
     with pytest.raises(BackboneError, match="a backbone must be one of"):
         loading.load(name)
+
+
+def test_a_tokenizer_without_a_pad_and_with_a_full_vocabulary_comes_back_as_it_was(make_tiny, tmp_path, pictures):
+    """Vicuna's has no pad: adding one made an id beyond its embedding table, and the folder unreadable."""
+    backbone = make_tiny("mqt")
+    said = json.loads(backbone.tokenizer.backend_tokenizer.to_str())
+    said["added_tokens"] = [token for token in said["added_tokens"] if token["content"] != "<pad>"]
+    said["model"]["vocab"]["unused"] = said["model"]["vocab"].pop("<pad>")
+    own = Tokenizer.from_str(json.dumps(said))
+    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<s>", eos_token="</s>")
+    backbone.save_pretrained(tmp_path)
+    again = checkpoint.load(tmp_path)
+    assert again.tokenizer.get_vocab() == backbone.tokenizer.get_vocab() and again.prefix_ids == backbone.prefix_ids
+    assert again.generate(again.encode(pictures[:1]), ["hm"], 4) == backbone.generate(
+        backbone.encode(pictures[:1]), ["hm"], 4
+    )
+
+
+def test_specials_of_other_names_are_refused_before_anything_is_written(make_tiny, tmp_path):
+    backbone = make_tiny("mqt")
+    own = backbone.tokenizer.backend_tokenizer
+    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<pad>", eos_token="</s>")
+    with pytest.raises(
+        BackboneError, match=r"must begin a text with <s> and end it .*, was: \('<pad>', '</s>'\)"
+    ):
+        backbone.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_file_without_the_specials_is_refused(folder):
+    path = folder / "tokenizer.json"
+    said = json.loads(path.read_text())
+    said["added_tokens"] = [token for token in said["added_tokens"] if token["content"] != "</s>"]
+    said["model"]["vocab"]["unused"] = said["model"]["vocab"].pop("</s>")
+    path.write_text(json.dumps(said))
+    with pytest.raises(BackboneError, match=r"must know \['<s>', '</s>'\], was: without \['</s>'\]"):
+        checkpoint.load(folder)
+
+
+def test_loaded_weights_are_not_those_of_the_file(folder):
+    """Views of the file would change, or crash the process, when it is written again."""
+    backbone = checkpoint.load(folder, dtype=torch.float16)
+    before = backbone.fingerprint
+    path = folder / "model.safetensors"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(path.stat().st_size - path.stat().st_size // 2))
+    backbone.language.model.embed_tokens.weight.data.add_(0)
+    backbone._hashed = None
+    assert backbone.fingerprint == before

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from encoders import profiling
 from encoders.cost import LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.errors import BackboneError
 from encoders.profiling import measure
@@ -107,3 +108,11 @@ def test_a_damaged_profile_is_an_error(tmp_path, monkeypatch):
         LatencyProfile("f", "cpu", "float32", (10, 20), (1.0, float("nan")), 5.0, 0.5)
     with pytest.raises(BackboneError, match="two or more prompt lengths"):
         LatencyProfile("f", "cpu", "float32", (10,), (1.0,), 5.0, 0.5)
+
+
+def test_a_profile_waits_for_the_device_that_was_asked(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    profiling._median_ms(lambda: None, 3, torch.device("cuda:1"))
+    profiling._median_ms(lambda: None, 3, torch.device("cpu"))
+    assert waited == [torch.device("cuda:1")] * 3

@@ -1,14 +1,16 @@
 """NestedLlava: mixed budgets in a batch, text that stays text, scoring and sampling."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast
 
 from encoders.backbone import NestedBackbone
 from encoders.errors import BackboneError, BudgetError, MatryoshkaError, QuestionError
+from encoders.llava import NestedLlava
 from tests.conftest import CONNECTORS, tiny_config
 
 KINDS = list(CONNECTORS)
@@ -283,3 +285,53 @@ def test_whole_numbers_of_other_kinds_are_numbers(tiny, pictures):
     encoded = tiny.encode(pictures[:1])
     assert tiny.generate(encoded, ["hm"], np.array(4))[0].m == 4
     assert len(tiny.generate(encoded, ["hm"], 4, temperature=1)) == 1
+
+
+def test_one_text_is_no_list_of_texts(tiny, pictures):
+    """Each of four characters would be asked of its own picture."""
+    encoded, four = tiny.encode(pictures), ["hm"] * 4
+    calls = (
+        lambda: tiny.generate(encoded, "what", 4),
+        lambda: tiny.score(encoded, four, "blue", 4),
+        lambda: tiny.measure_ladder(encoded, four, ["red", "blue", "no", "4711"]),
+        lambda: tiny.score_ladder(encoded, four, "blue"),
+    )
+    for call in calls:
+        with pytest.raises(QuestionError, match="must be a list of strings, was: '"):
+            call()
+    assert tiny.generate(encoded, np.array(four), 4) == tiny.generate(encoded, four, 4)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, True, "1", 2**64, -(2**63) - 1])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_seed_is_a_whole_number(tiny, pictures, seed, temperature):
+    with pytest.raises(BackboneError, match="a seed must be a whole number of at most 64 bits, was: "):
+        tiny.generate(tiny.encode(pictures[:1]), ["hm"], 4, temperature=temperature, seed=seed)
+
+
+def test_numpys_seeds_are_seeds(tiny, pictures):
+    encoded = tiny.encode(pictures[:1])
+    ours, its = (tiny.generate(encoded, ["hm"], 4, temperature=1.0, seed=seed) for seed in (3, np.int64(3)))
+    assert ours == its
+
+
+def test_pictures_encoded_before_a_cast_are_answered_after_it(make_tiny, pictures, questions):
+    backbone = make_tiny("mqt")
+    encoded = backbone.encode(pictures)
+    backbone.to(torch.float64)
+    fresh = backbone.from_patches(encoded.patches.double())
+    assert backbone.generate(encoded, questions, 9) == backbone.generate(fresh, questions, 9)
+
+
+def test_a_tokenizer_must_say_how_a_text_begins_and_ends(tiny):
+    nameless = PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer.backend_tokenizer, eos_token="</s>")
+    with pytest.raises(BackboneError, match="must name the tokens that begin and end a text, was: bos None"):
+        NestedLlava(tiny.config, nameless)
+
+
+def test_angles_that_follow_the_longest_row_are_refused(tiny):
+    factors = [1.0] * (tiny.language.config.head_dim // 2)
+    rope = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "rope_theta": 1e4}
+    config = replace(tiny.config, language={**tiny.config.language, "rope_parameters": rope})
+    with pytest.raises(BackboneError, match="same angle in every batch, was: 'longrope'"):
+        NestedLlava(config, tiny.tokenizer)

@@ -276,3 +276,36 @@ def test_one_projection_serves_the_whole_ladder_of_pooled_tokens(make_tiny, pict
 
 def test_pooled_tokens_are_never_shared(make_tiny):
     assert not prefix.shares(make_tiny("m3"))
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, MemoryError])
+def test_a_question_that_is_interrupted_leaves_the_cache_as_it_was(tiny, pictures, questions, monkeypatch, stopped):
+    held = VisualPrefix(tiny, tiny.encode(pictures), 9)
+    length, expected = held.length, held.ask(questions)
+    layer = tiny.language.model.layers[-1]
+
+    def stop(*_, **__):
+        raise stopped
+
+    for owner, name in ((layer, "forward"), (prefix, "resume")):  # in the pass, one layer done; in decoding
+        with monkeypatch.context() as patched, pytest.raises(stopped):
+            patched.setattr(owner, name, stop)
+            held.ask(questions)
+        assert {part.get_seq_length() for part in held._cache.layers} == {length}
+        assert held.ask(questions) == expected
+    with monkeypatch.context() as patched, pytest.raises(stopped):
+        patched.setattr(layer, "forward", stop)
+        held.extend(16)
+    assert held.m == 9 and held.ask(questions) == expected
+
+
+def test_shared_work_does_not_care_for_torchs_default_device(make_tiny, pictures, questions):
+    backbone = make_tiny("mqt")
+    encoded = backbone.encode(pictures)
+    expected = backbone.answer_ladder(encoded, questions)
+    backbone.sharing = None
+    torch.set_default_device("meta")  # as scripts set "cuda"; on it nothing has a value
+    try:
+        assert backbone.answer_ladder(encoded, questions) == expected
+    finally:
+        torch.set_default_device(None)
