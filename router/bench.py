@@ -147,19 +147,24 @@ class Bench:
         identity = _between(fixed, known.cost, known.score, end)
         return Seen(fixed, router, identity, oracle, gap_recovered(router, fixed, oracle))
 
+    @staticmethod
+    def slope(means: Means) -> float:
+        """Of realised on predicted gains between neighbouring arms."""
+        joint, square = means.moments
+        return ratio(joint - means.predicted @ means.realised, square - means.predicted @ means.predicted)
+
     def figures(self, means: Means, weights: np.ndarray) -> dict[str, float]:
         """Every figure that gets an interval, by name."""
         seen = self.seen(means, weights)
         gap, span = seen.gap, (seen.gap.start, seen.gap.c99)
         known = ratio(seen.identity.area(*span) - seen.fixed.area(*span), gap.available)
-        joint, square = means.moments
         figures = {
             "gap": gap.recovered,
             "linear": gap.linear,
             "tail": gap.tail,
             "identity": known,
             "over identity": gap.recovered - known,
-            "slope": ratio(joint - means.predicted @ means.realised, square - means.predicted @ means.predicted),
+            "slope": self.slope(means),
             "skill": 1 - ratio(*means.brier),
         }
         full_cost, full_score = means.policy(None, self.full)
@@ -226,10 +231,16 @@ def ratio(part: float, whole: float) -> float:
 
 
 def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float, float]) -> Curve:
-    """R: policies between the cheapest constant arm and full, and these two; no hull, no running maximum."""
+    """R: policies between the cheapest constant arm and full, and these two; no hull, no running maximum.
+
+    Full is no end where a policy at its cost scores more: nobody would take it.
+    """
     inside = (cost >= fixed.cost[0]) & (cost <= end[0])
+    better = (inside & (cost >= end[0] * (1 - NEAR)) & (score > end[1])).any()
     points = zip((fixed.cost[0], fixed.score[0]), (cost, score), end, strict=True)
-    return Curve.through(*(np.concatenate([[first], values[inside], [last]]) for first, values, last in points))
+    return Curve.through(
+        *(np.concatenate([[first], values[inside], [] if better else [last]]) for first, values, last in points)
+    )
 
 
 def below(cost: np.ndarray, full_cost: float) -> np.ndarray:
@@ -241,14 +252,18 @@ def below(cost: np.ndarray, full_cost: float) -> np.ndarray:
 def keeping(
     rows: Routed, prices: np.ndarray, full: int, routing_cost: float, shares: Sequence[float]
 ) -> dict[float, int | None]:
-    """By share of full's score, the place of the cheapest price that keeps it on these rows; None: full for all."""
+    """By share of full's score, the place of the price that keeps it at the least cost on these rows.
+
+    Of those that cost full's own, the one that scores most, if that is more than full; None: full for all.
+    """
     realised = rows.realised(prices)
     cost, score = realised.cost.mean(axis=0), realised.score.mean(axis=0)
     full_cost, full_score = rows.cost[:, full].mean(), rows.score[:, full].mean()
     cost = cost + routing_cost
-    cheaper = below(cost, full_cost)
+    worth = below(cost, full_cost) | ((cost <= full_cost * (1 + NEAR)) & (score > full_score + NEAR))
     found: dict[float, int | None] = {}
     for share in shares:
-        keeps = np.flatnonzero(cheaper & (score >= share * full_score - NEAR))
-        found[share] = int(keeps[cost[keeps].argmin()]) if keeps.size else None
+        keeps = np.flatnonzero(worth & (score >= share * full_score - NEAR))
+        least = keeps[cost[keeps] <= cost[keeps].min(initial=np.inf) * (1 + NEAR)]
+        found[share] = int(least[score[least].argmax()]) if keeps.size else None
     return found

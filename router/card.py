@@ -55,9 +55,16 @@ def _count(facts: Mapping[str, Any], name: str) -> str:
 def _gap(facts: Mapping[str, Any]) -> str:
     """G and whether it is believed."""
     gap, error = facts.get("out_of_fold_gap"), facts.get("out_of_fold_error")
-    if not isinstance(gap, float) or not isinstance(error, float):
+    slope, slope_error = facts.get("out_of_fold_slope"), facts.get("out_of_fold_slope_error")
+    if isinstance(gap, float) and isinstance(error, float):
+        told = f"{gap:.3f}, standard error {error:.3f}"
+    elif isinstance(slope, float) and isinstance(slope_error, float):
+        told = (
+            "undefined, for the cheapest arm keeps 99 % of the best; gains come true at a slope of "
+            f"{slope:.2f}, standard error {slope_error:.2f}"
+        )
+    else:
         return "unknown"
-    told = f"{gap:.3f}, standard error {error:.3f}"
     if facts.get("believed") is False:
         told += "; it could be luck, so this router treats all questions alike: label more"
     return told

@@ -17,7 +17,7 @@ from encoders.errors import DataError
 from router.bench import Bench, Known, Means, Seen, against, outside, reach
 from router.evaluation_record import Beside, Evaluation, Member, Saving
 from router.routed import Routed, price_array, price_grid, price_of_mean
-from training_data.bootstrap import Estimate, Resamples, interval
+from training_data.bootstrap import Estimate, Resamples
 from training_data.curves import Curve, group_sums, oracle_curve
 from training_data.oracle import by_replicate, complete, replicate_oracle
 
@@ -195,7 +195,7 @@ def _intervals(bench: Bench, drawn: Resamples) -> dict[str, Estimate]:
     pairs = zip(drawn.means(bench.columns), drawn.weights(), strict=True)
     samples = [bench.figures(bench.split(means), weights) for means, weights in pairs]
     figures = bench.figures(_even(bench)[0], np.ones(len(bench.columns)))
-    return {name: interval(value, np.array([one[name] for one in samples])) for name, value in figures.items()}
+    return {name: drawn.interval(value, np.array([one[name] for one in samples])) for name, value in figures.items()}
 
 
 def _saving(

@@ -82,8 +82,8 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     predictor.fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
     typical, full = own.cost.mean(axis=0), best_constant(own)
-    gap, error = out_of_fold_gap(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
-    believed = gap > _BELIEVED * error
+    evidence = out_of_fold(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
+    believed = evidence.believed
     blind = [group for group in groups if group in TEXT]
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
         return fit(rows, head, blind, 0.0, number)
@@ -115,28 +115,56 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
         readout,
         calibration,
         charge,
-        _facts(ready, rows, head, groups, number)
-        | {"out_of_fold_gap": round(gap, 6), "out_of_fold_error": round(error, 6), "believed": believed},
+        _facts(ready, rows, head, groups, number) | evidence.told(),
         None if rows.new_tokens is None else max(1.0, float(rows.new_tokens.mean())),
     )
 
 
-def out_of_fold_gap(rows: Routed, full: int, routing_cost: float) -> tuple[float, float]:
-    """G of curves that were predicted out of fold, on the rows they are fitted on, and its standard error.
+class Evidence(NamedTuple):
+    """What curves predicted out of fold are worth on the rows they are fitted on, each figure with its standard error.
 
-    A router whose gap could be luck is made flat: it treats all questions alike, so that its worst case is the hull.
+    G is NaN where there is no area to recover, for the cheapest arm keeps 99 % of the best constant: then the slope of
+    realised on predicted gains between neighbouring arms says whether arms can be told apart by question.
+    """
+
+    gap: float
+    gap_error: float
+    slope: float
+    slope_error: float
+
+    @property
+    def believed(self) -> bool:
+        """Whether it could not well be luck."""
+        value, error = (self.slope, self.slope_error) if math.isnan(self.gap) else (self.gap, self.gap_error)
+        return bool(value > _BELIEVED * error)  # never where either is NaN
+
+    def told(self) -> dict[str, Any]:
+        """Facts for the card; None where a figure is undefined."""
+        values = (None if math.isnan(value) else round(value, 6) for value in self)
+        names = ("out_of_fold_gap", "out_of_fold_error", "out_of_fold_slope", "out_of_fold_slope_error")
+        return {**dict(zip(names, values, strict=True)), "believed": self.believed}
+
+
+def out_of_fold(rows: Routed, full: int, routing_cost: float) -> Evidence:
+    """Evidence for curves that were predicted out of fold, on the rows they are fitted on.
+
+    A router whose gains could be luck is made flat: it treats all questions alike, so that its worst case is the hull.
     What calibrates a fold was fitted on the other folds' rows, whose own predictions have seen this one: a little of
     what permuted labels seem to recover is left (of 16 routers two were believed, at 2.1 and 2.2 errors).
     """
     bench = Bench(rows, rows, Known.of(rows.dataset, rows.score, rows.cost), price_grid(rows), full, routing_cost, ())
 
-    def recovered(means: np.ndarray, weights: np.ndarray) -> float:
-        return bench.seen(bench.split(means), weights).gap.recovered
+    def figures(means: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        split = bench.split(means)
+        return bench.seen(split, weights).gap.recovered, bench.slope(split)
 
     drawn = Resamples(rows.group, _RESAMPLES, seed=0)
-    pairs = zip(drawn.means(bench.columns), drawn.weights(), strict=True)
-    error = float(np.nanstd([recovered(*pair) for pair in pairs]))
-    return float(np.nan_to_num(recovered(bench.columns.mean(axis=0), np.ones(len(rows))))), float(np.nan_to_num(error))
+    resampled = np.array([figures(*pair) for pair in zip(drawn.means(bench.columns), drawn.weights(), strict=True)])
+    gap, slope = figures(bench.columns.mean(axis=0), np.ones(len(rows)))
+    gap_error, slope_error = (
+        float(told.std()) if (told := column[~np.isnan(column)]).size > 1 else math.nan for column in resampled.T
+    )
+    return Evidence(gap, gap_error, slope, slope_error)
 
 
 def cheaper_than_full(rows: Routed, full: int, routing_cost: float) -> np.ndarray:

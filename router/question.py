@@ -47,6 +47,7 @@ _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of the ridge; the out-of-fo
 _FEWEST = 3  # rows an n-gram must occur in
 _BALANCE = (1.0, 0.5, 0.3)  # of single words, pairs and triples: each has this length in every question
 _ORDERS = len(_BALANCE)
+_BLOCK = 1_000  # questions read at a time
 _TOLERANCE = 1e-8  # of the ridge's solver
 _LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
 
@@ -144,6 +145,9 @@ class QuestionScores:
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Both readings side by side: (n, 2 k) float64."""
+        if len(questions) > _BLOCK:  # every n-gram of every question at once would fill the memory
+            parts = [self(questions[start : start + _BLOCK]) for start in range(0, len(questions), _BLOCK)]
+            return np.concatenate(parts)
         found = [self._columns(question) for question in questions]
         row = np.repeat(np.arange(len(found)), [len(counts) for counts in found])
         column = np.array([column for counts in found for column in counts], np.int64)

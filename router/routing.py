@@ -194,6 +194,8 @@ class Router:
         """
         if isinstance(questions, str):
             raise DataError(f"questions must be a list of texts, was: the text {shown(questions)}; write [question]")
+        if others := [question for question in questions if not isinstance(question, str)]:
+            raise DataError(f"every question must be a text, was: {shown(others[0])}")
         return self.readout(self._rows(questions, features))
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
@@ -290,8 +292,9 @@ class Router:
             arms, price = share_out(*checked(curve, cost), mean, tie_keys(ids))
             return Choice(arms, price, unit, f"its share of {budget} over {len(curve):,} questions")
         reason = f"the price that met {budget} in calibration"
-        if cost.ndim == 1 or (cost == cost[0]).all():
-            price = self._price_of_mean(mean, np.atleast_2d(cost)[0])
+        if unit == self.unit or cost.ndim == 1 or (cost == cost[0]).all():
+            typical = self.arm_cost(unit) if unit == self.unit else np.atleast_2d(cost)[0]
+            price = self._price_of_mean(mean, typical)
             return Choice(allocate(curve, cost, Budget(price=price, unit=unit)), price, unit, reason)
         prices = [self._price_of_mean(mean, own) for own in cost]  # each question stands alone
         each = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training_data.bootstrap import Estimate, Resamples, interval
+from training_data.bootstrap import Estimate, Resamples
 from training_data.curves import Curve, group_sums, hull, identity_curve, identity_curve_crossfit, oracle_curve
 from training_data.diagnosis import Diagnosis, diagnose
 from training_data.oracle import (
@@ -112,7 +112,7 @@ def analyse(
     def part(name: str, chosen: np.ndarray) -> Part:
         own, drawn = rows.select(chosen), Resamples(rows.group[chosen], resamples, seed)
         means = drawn.means(own.score)
-        estimates = tuple(interval(own.score[:, arm].mean(), means[:, arm]) for arm in range(len(rows.arms)))
+        estimates = tuple(drawn.interval(own.score[:, arm].mean(), means[:, arm]) for arm in range(len(rows.arms)))
         counts = (histogram(kind[chosen], len(rows.arms)) for kind in (label, stable))
         return Part(name, len(own), drawn.pictures.size, estimates, need(own.score, own.cost, drawn, points), *counts)
 

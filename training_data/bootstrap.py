@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.errors import DataError
 
+_TOLD = 0.95  # of the resamples must say something
 _CHUNK = 64  # resamples per matrix product: memory stays flat as pictures grow
 
 
@@ -80,7 +81,11 @@ class Resamples:
                 return gap_recovered(router, hull(share @ cost, share @ score), oracle.curve(score, cost, w)).recovered
         """
         samples = np.array([statistic(weights) for weights in self.weights()])
-        return interval(statistic(np.ones(len(self._member))), samples)
+        return self.interval(statistic(np.ones(len(self._member))), samples)
+
+    def interval(self, value: float, samples: np.ndarray) -> Estimate:
+        """`interval`; undefined where there is only one picture to draw."""
+        return interval(value, samples if self.pictures.size > 1 else np.full(1, np.nan))
 
     def _draws(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(self._seed)
@@ -89,8 +94,12 @@ class Resamples:
 
 
 def interval(value: float, samples: np.ndarray) -> Estimate:
-    """The 2.5 and 97.5 percentiles of resampled values (count,); those that are NaN say nothing and are left out."""
-    told = np.asarray(samples, np.float64)
-    told = told[~np.isnan(told)]
-    low, high = np.percentile(told, [2.5, 97.5]) if told.size else (np.nan, np.nan)
+    """The 2.5 and 97.5 percentiles of resampled values (count,); those that are NaN say nothing and are left out.
+
+    Undefined (NaN) where the value is, or where more than one resample in twenty is.
+    """
+    every = np.asarray(samples, np.float64)
+    told = every[~np.isnan(every)]
+    defined = not np.isnan(value) and told.size >= _TOLD * max(1, every.size)
+    low, high = np.percentile(told, [2.5, 97.5]) if defined else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from training_data.bootstrap import Estimate, Resamples, interval
+from training_data.bootstrap import Estimate, Resamples
 from training_data.curves import hull, slope_merge
 from training_data.oracle import Need, by_replicate, complete, need, replicate_steps
 from training_data.outcomes import Outcomes
@@ -188,14 +188,14 @@ def diagnose(
         examples=len(rows),
         pictures=drawn.pictures.size,
         arms=rows.arms,
-        mean=tuple(interval(column[0], column[1:]) for column in table.T[: len(rows.arms)]),
+        mean=tuple(drawn.interval(column[0], column[1:]) for column in table.T[: len(rows.arms)]),
         cheapest=rows.arms[cheapest],
         best=rows.arms[best],
         dearest=rows.arms[dearest],
-        kept=interval(kept[0], kept[1:]),
-        drop=interval(drop[0], drop[1:]),
-        headroom=interval(headroom[0], headroom[1:]),
-        luck=interval(luck[0], luck[1:]),
+        kept=drawn.interval(kept[0], kept[1:]),
+        drop=drawn.interval(drop[0], drop[1:]),
+        headroom=drawn.interval(headroom[0], headroom[1:]),
+        luck=drawn.interval(luck[0], luck[1:]),
         luck_from="replicates" if whole.any() else "flips",
         never_solved=float((score.max(axis=1) <= 0).mean()),
         enough=need(score, rows.cost, drawn, points),

@@ -16,7 +16,7 @@ from typing import Any
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.readers import read
-from training_data.readers.llava import Given, plain_question, read_answers
+from training_data.readers.llava import Given, read_answers
 from training_data.readers.mme import COGNITION, PERCEPTION, Result, read_results
 from training_data.readers.pairing import Pair, none_left, pair, reworded
 from training_data.readers.pope import CATEGORIES
@@ -163,10 +163,9 @@ def _textvqa(examples: Sequence[Example], answers: _AnswerFile) -> Figures:
     (https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_textvqa.py).
     """
     pairs = answers.joined(examples)
-    last = {(example.group, plain_question(example.question)): example for example in examples}
+    last = {(example.group, example.question.lower()): example for example in examples}
     scored = [
-        score(given.text, one if given.id == one.id else last[one.group, plain_question(one.question)])
-        for one, given in pairs
+        score(given.text, one if given.id == one.id else last[one.group, one.question.lower()]) for one, given in pairs
     ]
     return _mean(scored, missing=len(examples) - len(pairs))
 
@@ -199,7 +198,9 @@ def _choices(path: Path) -> list[Given] | None:
     document = read_document(path)
     if document.has("question_id"):
         return None  # JSON Lines of one line
-    results = Row(document.file, "results", document.value("results"))
+    if not isinstance(found := document.value("results"), dict):
+        document.refuse("the field 'results' must be an object of problem ids and choices", found)
+    results = Row(document.file, "results", found)
     return [Given(name, None, _letter(results, name), results) for name in results.fields]
 
 

@@ -118,7 +118,10 @@ class Outcomes:
             raise DataError(f"outcomes need at least one example, was: ids of shape {ids.shape}")
         for name in ("id", "group", "dataset", "question"):
             # questions differ in length too much for one width
-            column = np.asarray(getattr(self, name), dtype=object if name == "question" else np.str_)
+            values = np.asarray(getattr(self, name), dtype=object)
+            if wrong := [value for value in values.flat if not _says(value, name)]:
+                raise DataError(f"{name} must be a text for every example, was: {wrong[0]!r} among {len(ids):,}")
+            column = values if name == "question" else values.astype(np.str_)
             if column.shape != ids.shape:
                 raise DataError(f"{name} must have one entry per example ({len(ids):,}), was: shape {column.shape}")
             self._set(name, column)
@@ -348,6 +351,12 @@ def _unit(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on seed and key alone."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def _says(value: object, name: str) -> bool:
+    """Whether a cell says something: a question in words; a name may be a number, but not a missing one."""
+    missing = value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
+    return isinstance(value, str) or (name != "question" and not missing)
 
 
 def _glance(array: np.ndarray) -> str:

@@ -23,6 +23,7 @@ from encoders.errors import DataError
 from training_data.example import Example
 
 MAX_BYTES = 4 << 30  # of one unpacked file; a gzip of zeros must not fill the memory
+TABLES = (".csv", ".tsv", ".parquet", ".xlsx")
 _MESSAGES_KEPT = 10
 _SHEET_LINES = 1_048_576  # Excel's own limit; a damaged line number must not be counted up to
 _SHOWN = 80  # characters of a bad value in a message
@@ -67,11 +68,15 @@ class Row:
         value = self.value(*names)
         if not isinstance(value, str) or not (empty or value.strip()):
             self.refuse(f"the field {self._named(names)!r} must be text{'' if empty else ' and not blank'}", value)
+        return self.whole(self._named(names), value)
+
+    def whole(self, name: str, text: str) -> str:
+        """`text` of the field `name`, which must be one that can be written down."""
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError:
-            self.refuse(f"the field {self._named(names)!r} must be valid Unicode (no lone surrogates)", value)
-        return value
+            self.refuse(f"the field {name!r} must be valid Unicode (no lone surrogates)", text)
+        return text
 
     def optional(self, name: str) -> str | None:
         """A text field that may be absent."""
@@ -114,7 +119,7 @@ class Row:
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
             self.refuse(f"the field {self._named(names)!r} must be a text or a list of texts", value)
-        return tuple(items)
+        return tuple(self.whole(self._named(names), item) for item in items)
 
     def rows(self, name: str) -> list[Row]:
         """A field that must hold a list of objects, each as a row of its own."""
@@ -234,8 +239,8 @@ def is_sheet(path: Path) -> bool:
 
 
 def is_document(path: Path) -> bool:
-    """Whether a file is one JSON object, not an array, JSON Lines or a sheet."""
-    if is_sheet(path):
+    """Whether a file is one JSON object, not an array, JSON Lines or a table."""
+    if ending(path) in TABLES:
         return False
     text = read_text(path).strip()
     return text[0] == "{" and ("\n" not in text or not _first_line_is_whole(text))
@@ -387,7 +392,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"reading {path.name} needs pyarrow, was: not installed; run `pip install pyarrow`") from error
     try:
         records = parquet.read_table(path).to_pylist()
-    except (OSError, ArrowException) as error:
+    except (OSError, ValueError, ArrowException) as error:  # text that is not UTF-8 is a ValueError
         raise DataError(f"a Parquet file must be whole, was: {path.name} ({error}); write it again") from error
     for number, record in enumerate(records, 1):
         # pandas writes an empty cell as NaN, which alone of all values differs from itself

@@ -3,10 +3,10 @@
     id, question, m, score              m in visual tokens; or `arm`, a name, for models and other choices
     [replicate, group, dataset, cost, unit, text, confidence, gold_logprob, image]
 
-A score lies in [0, 1], or is a truth value. `group` is the picture (by default `image`, else the id itself). Without
-`cost`, m is the cost. `unit` is what costs are counted in, one name for the whole table: "cost" by default, "tokens"
-where m is the cost. Every id needs every arm, and says the same of its question, group and data set in every row.
-Columns of other names are left alone. Knows columns. Knows no Outcomes and no SQLite.
+A score lies in [0, 1], or is a truth value. `group` is the picture (by default `image`, else the id with its question).
+Without `cost`, m is the cost. `unit` is what costs are counted in, one name for the whole table: "cost" by default,
+"tokens" where m is the cost. Every id needs every arm, and says the same of its question, group and data set in every
+row. Columns of other names are left alone. Knows columns. Knows no Outcomes and no SQLite.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _columns(
         "arms": tuple(order),
         "m": None if None in arms.values() else np.array([arms[arm] for arm in order]),
         "unit": _unit(name, lines, "cost" if True in priced else "tokens"),
-        "group": [row.name("group", "image", "id") for row in lines.values()],
+        "group": [_group(row) for row in lines.values()],
         "dataset": [row.name("dataset") if row.has("dataset") else "all" for row in lines.values()],
         "question": [_words(row, "question") or "" for row in lines.values()],
     }
@@ -144,6 +144,13 @@ def _columns(
         if there == {True}:
             columns[column] = np.array(table, dtype=object if column == "text" else np.float64)
     return columns
+
+
+def _group(row: Row) -> str:
+    """The picture; where none is named the id with its question, for ids that number rows start anew in every file."""
+    if row.has("group") or row.has("image"):
+        return row.name("group", "image")
+    return f"{row.name('id')} {_words(row, 'question') or ''}".strip()
 
 
 def _words(row: Row, column: str) -> str | None:

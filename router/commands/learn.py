@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
-from encoders.errors import DataError, MatryoshkaError
+from encoders.errors import DataError
 from encoders.prompts import check_question
 from router.answering import Answer
 from router.batching import Unanswered, answer_batch
@@ -186,7 +186,7 @@ def batch(
         with out.open("x", encoding="utf-8") as file:
             for row in tqdm(rows, desc="answers"):
                 spent.append(_written(file, row, next(answers) if isinstance(row, Example) else None))
-    except MatryoshkaError:
+    except BaseException:  # an interrupt too
         if out.is_file() and not any(spent):
             out.unlink()  # nothing was answered: the mended command may name it again
         raise
@@ -231,4 +231,5 @@ def _written(file: TextIO, row: Example | str, result: Answer | Unanswered | Non
     else:
         told["error"] = row if result is None else result.reason
     file.write(json.dumps(told, ensure_ascii=False) + "\n")
+    file.flush()  # what was paid for survives a kill
     return result.visual_tokens if isinstance(result, Answer) else None

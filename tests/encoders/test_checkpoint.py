@@ -101,8 +101,8 @@ def _infect(folder):
 DAMAGE = {
     "weights that are no numbers": (_infect, r"must be finite, was: NaN or infinity in \['connector.query'\]"),
     "a config without end": (lambda f: (f / "config.json").write_text("[" * 200_000), "must be JSON"),
-    "more tokens than embeddings": (_grow, "must be below vocab_size = 300, .* was: 300"),
-    "a token without an embedding": (_leap, "must be below vocab_size = 300, .* was: 9999"),
+    "more tokens than embeddings": (_grow, "must be below vocab_size = 300, was: 300"),
+    "a token without an embedding": (_leap, "must be below vocab_size = 300, was: 9999"),
     "weights of 8 bits": (_store(torch.float8_e4m3fn), r"stored as one of .*F32.*, was: \['connector.query F8_E4M3'\]"),
     "weights of whole numbers": (_store(torch.int32), r"was: \['connector.query I32'\]"),
     "weights of yes and no": (_store(torch.bool), r"was: \['connector.query BOOL'\]"),
@@ -261,9 +261,7 @@ def test_specials_of_other_names_are_refused_before_anything_is_written(make_tin
     backbone = make_tiny("mqt")
     own = backbone.tokenizer.backend_tokenizer
     backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<pad>", eos_token="</s>")
-    with pytest.raises(
-        BackboneError, match=r"must begin a text with <s> and end it .*, was: \('<pad>', '</s>'\)"
-    ):
+    with pytest.raises(BackboneError, match=r"must begin a text with <s> and end it .*, was: \('<pad>', '</s>'\)"):
         backbone.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -345,3 +345,13 @@ def test_a_vocabulary_numbers_the_columns(vocabulary):
 def test_a_missing_array_is_named(name):
     with pytest.raises(DataError, match=rf"missing: \['{name}'\]"):
         QuestionScores(VOCABULARY, {key: value for key, value in ARRAYS.items() if key != name})
+
+
+def test_many_questions_are_read_in_blocks_as_few_are(monkeypatch):
+    """All n-grams of all questions at once filled the memory."""
+    questions = [f"what number is on sign {k % 7} of {k}" for k in range(50)]
+    y = np.random.default_rng(0).random((50, 2))
+    scores, _ = QuestionScores.fit(questions, y, np.array(["a"] * 50), np.arange(50) % 4)
+    whole = scores(questions)
+    monkeypatch.setattr(question, "_BLOCK", 8)
+    assert np.allclose(scores(questions), whole, rtol=1e-14, atol=0)

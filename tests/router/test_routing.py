@@ -14,7 +14,7 @@ from router.columns import GROUPS
 from router.evaluation import evaluate
 from router.fitting import worth_reading
 from router.routed import price_grid
-from training_data.outcomes import Features
+from training_data.outcomes import Features, Outcomes
 
 
 @pytest.fixture(scope="module")
@@ -333,3 +333,63 @@ def test_arms_without_tokens_are_routed_by_their_own_cost():
 
 def test_the_ordinal_head_is_a_router_too(train, test):
     assert Router.fit(train, head="ordinal").evaluate(test, resamples=100).gap_recovered.low > 0.3
+
+
+def complementary(cost, pictures=600, seed=0):
+    """Two arms, each right on its own kind of question, the first a little more often: none is worth more for all."""
+    rng = np.random.default_rng(seed)
+    own = rng.random(pictures) < 0.6
+    question = [f"{'sum of' if first else 'capital of'} item {rng.integers(90)}" for first in own]
+    right = rng.random((pictures, 2)) < np.where(np.stack([own, ~own], axis=1), 0.95, 0.1)
+    name = [str(number) for number in range(pictures)]
+    return Outcomes(
+        id=name,
+        group=name,
+        replicate=np.zeros(pictures, int),
+        dataset=["all"] * pictures,
+        question=question,
+        arms=("small", "other"),
+        unit="dollars",
+        score=right.astype(float),
+        cost=np.tile(cost, (pictures, 1)),
+    )
+
+
+@pytest.mark.parametrize("cost", [(1.0, 1.0), (1.0, 1.3)])
+def test_arms_that_complement_each_other_are_routed_where_the_cheapest_is_nearly_the_best(cost):
+    """No area to recover between the cheapest arm and 99 % of the best is not luck: the slope of gains says so."""
+    train, test = complementary(cost), complementary(cost, seed=1)
+    router = Router.fit(train)
+    assert router.facts["out_of_fold_gap"] is None and router.facts["believed"]
+    assert "slope of" in card(router) and "could be luck" not in card(router)
+    arms = router.choose(router.curves(test.question.tolist()), Budget(price=0)).arms
+    assert test.score[range(len(test)), arms].mean() > 0.9 > test.score.mean(axis=0).max() + 0.2
+    order = np.random.default_rng(5).permutation(len(train))
+    assert not Router.fit(replace(train, score=train.score[order])).facts["believed"]
+
+
+def test_at_equal_costs_nothing_asked_for_is_the_better_arm_for_each_question():
+    train, test = complementary((1.0, 1.0)), complementary((1.0, 1.0), seed=1)
+    router = Router.fit(train)
+    arms = router.choose(router.curves(test.question.tolist())).arms
+    assert test.score[range(len(test)), arms].mean() > 0.9
+    found = router.evaluate(test, at=(1.0,), resamples=50)
+    assert found.score_at_cost[1.0] > 0.9
+
+
+def test_a_mean_in_the_routers_own_unit_has_one_price_however_costs_vary_by_row():
+    """One dear question refused the whole call: each was priced as if all were as dear as itself."""
+    train = complementary((1.0, 4.0))
+    router = Router.fit(train)
+    curve = router.curves(train.question.tolist())
+    dear = np.exp(np.random.default_rng(0).normal(0, 0.5, (len(train), 1)))
+    table = router.calibration.typical * dear / dear.mean()
+    choice = router.choose(curve, Budget(mean=2, unit="dollars"), lambda unit: table)
+    assert (table[:, 0] > 2).any() and choice.price is not None
+    assert 1.2 < table[range(len(train)), choice.arms].mean() < 2.4
+
+
+@pytest.mark.parametrize("wrong", [None, 7, float("nan")])
+def test_questions_must_be_texts(router, wrong):
+    with pytest.raises(DataError, match="every question must be a text, was: "):
+        router.curves(["what is it", wrong])

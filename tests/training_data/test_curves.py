@@ -335,7 +335,7 @@ def test_a_weighted_oracle_is_the_oracle_of_the_repeated_rows():
 
 
 def test_an_undefined_resample_says_nothing():
-    found = interval(1.0, [np.nan, 1.0, 1.0])
+    found = interval(1.0, [np.nan, *[1.0] * 19])
     assert (found.low, found.high) == (1, 1) and f"{found:.1f}" == "1.0 [1.0, 1.0]"
     assert math.isnan(interval(1.0, [np.nan]).low)
 
@@ -347,3 +347,11 @@ def test_a_bootstrap_needs_rows_and_resamples():
         Resamples(np.arange(3), count=1)
     with pytest.raises(DataError, match=r"rows \(3, q\)"):
         Resamples(np.arange(3)).means(np.zeros(3))
+
+
+def test_what_is_undefined_has_no_interval():
+    """A value of its own and percentiles of a few lucky resamples read as a finding."""
+    for found in (interval(math.nan, np.ones(100)), interval(0.5, [math.nan] * 6 + [1.0] * 94)):
+        assert math.isnan(found.low) and math.isnan(found.high)
+    one = Resamples(np.array(["a", "a", "a"]), 50)
+    assert math.isnan(one.estimate(lambda weights: float(weights.mean())).low)

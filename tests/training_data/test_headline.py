@@ -1,5 +1,6 @@
 """Headline figures from answer files, against figures worked out by hand; every trap of the published files."""
 
+import gzip
 import json
 
 import pytest
@@ -348,6 +349,26 @@ def test_scienceqa_from_its_results_json(tmp_path):
     for chosen, message in [*odd, ({"0": 5}, "must be -1 or a number below 5, was: 5"), ({"0": "A"}, "whole number")]:
         with pytest.raises(DataError, match=message):
             headline("scienceqa", tmp_path, write(tmp_path / "results.json", {"results": chosen}))
+    for chosen in ([1], "x"):
+        with pytest.raises(DataError, match="'results' must be an object of problem ids and choices, was: "):
+            headline("scienceqa", tmp_path, write(tmp_path / "results.json", {"results": chosen}))
+
+
+def test_scienceqa_from_a_parquet_table(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"question_id": ["0", "1", "2", "3"], "text": ["A", "B", "C", "A"]})
+    scienceqa(tmp_path)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    path = write(tmp_path / "a.jsonl", lines(*table.to_pylist()))
+    assert headline("scienceqa", tmp_path, tmp_path / "a.parquet") == headline("scienceqa", tmp_path, path)
+
+
+def test_a_parquet_table_of_other_bytes_than_utf8_is_named(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    raw = pyarrow.array([b"\xff\xfe"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
+    parquet.write_table(pyarrow.table({"question_id": ["1"], "text": raw}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a Parquet file must be whole, was: a\.parquet"):
+        read_answers(tmp_path / "a.parquet")
 
 
 def test_scienceqa_from_a_sheet(tmp_path):
@@ -413,6 +434,33 @@ def test_textvqa_joins_on_picture_and_question_in_the_prompt(tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             headline("textvqa", tmp_path, write(tmp_path / "a.jsonl", lines(*answers, more)))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "What brand?\nGive a very brief answer.",
+        "what brand?\nReference OCR token: DAKOTA\nGive a very brief answer.",
+        "Reference OCR token: DAKOTA\nWhat brand?\nGive a very brief answer.",
+    ],
+)
+def test_textvqa_takes_whatever_instruction_follows_the_question(tmp_path, prompt):
+    row = {"image_id": "p", "question": "What brand?", "question_id": 30, "answers": ["nikon"] * 10}
+    write(tmp_path / "TextVQA_0.5.1_val.json", {"data": [row]})
+    path = write(tmp_path / "a.jsonl", lines({"question_id": "p", "prompt": prompt, "text": "nikon"}))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 1, "unparsed": 0})
+
+
+def test_textvqa_questions_that_differ_in_a_space_have_their_own_gold_answers(tmp_path):
+    """The published key is the question in lower case, spaces and all."""
+    rows = [
+        {"image_id": "p", "question": question, "question_id": 30 + k, "answers": [gold] * 10}
+        for k, (question, gold) in enumerate((("what brand?", "nike"), ("what brand? ", "puma")))
+    ]
+    write(tmp_path / "TextVQA_0.5.1_val.json", {"data": rows})
+    answers = [{"question_id": "p", "prompt": row["question"] + SUFFIX, "text": row["answers"][0]} for row in rows]
+    path = write(tmp_path / "a.jsonl", lines(*answers))
+    assert headline("textvqa", tmp_path, path) == near({"accuracy": 100, "n": 2, "unparsed": 0})
 
 
 def test_textvqa_questions_asked_twice_are_each_held_against_the_last(tmp_path):
@@ -533,6 +581,25 @@ def test_mmbench_wins_a_question_with_all_its_rotations(tmp_path):
         headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(*answers, answers[0])))
 
 
+@pytest.mark.parametrize("split", [None, "dev", "mmbench_dev_20230712"])
+def test_mmbench_takes_the_english_file_where_the_chinese_lies_beside_it(tmp_path, split):
+    mmbench(tmp_path / "made", rotations=False)
+    (tmp_path / "made" / "mmbench_dev.tsv").rename(tmp_path / "mmbench_dev_20230712.tsv")
+    write(tmp_path / "mmbench_dev_cn_20231003.tsv", "index\tquestion\n")
+    answers = lines({"question_id": 1, "text": "B"}, {"question_id": 2, "text": "A"})
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", answers), split=split)
+    assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
+
+
+def test_mmbench_may_offer_none_as_a_choice(tmp_path):
+    rows = ("1\t?\tOne\tTwo\tnan\tnan\tB\tx", "2\t?\tOne\tTwo\tThree\tNone\tD\tx")
+    rows = "\n".join(["index\tquestion\tA\tB\tC\tD\tanswer\timage", *rows, ""])
+    write(tmp_path / "mmbench.tsv", rows)
+    answers = lines({"question_id": 1, "text": "B"}, {"question_id": 2, "text": "D"})
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", answers))
+    assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
+
+
 def test_mmbench_reads_vlmevalkits_table_by_its_prediction(tmp_path):
     mmbench(tmp_path, rotations=False)
     table = "index\tquestion\tA\tB\tanswer\tprediction\n1\t?\tred\tblue\tB\tA\n2\t?\tbig\ttiny\tA\tbig\n"
@@ -614,6 +681,9 @@ def test_an_empty_prediction_in_a_table_is_no_gold_answer(tmp_path):
     """VLMEvalKit's tables hold the gold answer beside the prediction; an empty cell once fell through to it."""
     table = write(tmp_path / "a.tsv", "index\tanswer\tprediction\n1\tB\t\n2\tC\tC\n")
     assert [given.text for given in read_answers(table)] == ["", "C"]
+    packed = tmp_path / "a.tsv.gz"
+    packed.write_bytes(gzip.compress(table.read_bytes()))
+    assert [given.text for given in read_answers(packed)] == ["", "C"]
     with pytest.raises(DataError, match="'text'"):
         read_answers(write(tmp_path / "a.jsonl", lines({"question_id": 1, "text": None, "answer": "B"})))
 

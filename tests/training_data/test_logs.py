@@ -100,6 +100,41 @@ def test_an_lmms_eval_pair_is_what_its_answers_are(tmp_path):
     assert lmms_eval.read(logs, metric="pope_f1_score").digest() == expected.digest()
 
 
+def m3_log(folder, m, **changed):
+    """A folder as the lmms-eval that M3 ships leaves it: one object a task, m an option of the command."""
+    rows = [lmms_row(k, m) for k in range(4)]
+    for k, row in enumerate(rows):
+        row |= {"arguments": [[row.pop("input"), None]], "doc": {"image_id": f"{k}"}, "resps": [row["filtered_resps"]]}
+    args = {"model": "llava", "model_args": "pretrained=mucai/llava", "matryoshka_vis_token_scale": m} | changed
+    home = folder / "1124_0830_m3_llava_model_args_bba7b8"
+    write(home / "pope.json", json.dumps({"args": args, "model_configs": {"task": "pope"}, "logs": rows}, indent=4))
+    write(home / "results.json", json.dumps({"results": {}, "configs": {}, "config": {"model_args": ""}}))
+    return folder
+
+
+def test_a_pair_that_m3s_own_lmms_eval_wrote_is_what_its_answers_are(tmp_path):
+    logs = [m3_log(tmp_path / str(m), m) for m in LADDER]
+    found, given = lmms_eval.read(logs), lmms_eval.read(dict(zip(LADDER, logs, strict=True)))
+    assert found.digest() == given.digest()
+    assert found.id.tolist() == [f"pope/{k}" for k in range(4)] and found.m.tolist() == list(LADDER)
+    assert found.score.tolist() == direct(["0", "1", "2", "3"]).score.tolist()
+    assert found.question.tolist() == list(QUESTIONS)
+    file = next(logs[0].rglob("pope.json"))
+    assert lmms_eval.read({16: file, 64: logs[1]}).digest() == found.digest()
+    unsaid = [m3_log(tmp_path / f"n{m}", m, matryoshka_vis_token_scale=None) for m in LADDER]
+    with pytest.raises(DataError, match=r"pope\.json: model_args must say m, under one of"):
+        lmms_eval.read(unsaid)
+
+
+@pytest.mark.parametrize("field", ["input", "target", "filtered_resps"])
+def test_half_a_character_pair_in_a_log_is_named(tmp_path, field):
+    """It was read, and then no file could be written."""
+    rows = [lmms_row(k, 16) | ({field: "\ud83d"} if k == 2 else {}) for k in range(4)]
+    logs = {16: lmms_log(tmp_path / "16", 16, rows), 64: lmms_log(tmp_path / "64", 64)}
+    with pytest.raises(DataError, match=rf"line 3: the field '{field}' must be valid Unicode"):
+        lmms_eval.read(logs)
+
+
 def test_targets_that_are_lists_written_as_text_are_lists(tmp_path):
     """lmms-eval's targets are always text; ChartQA's are lists."""
     rows = [lmms_row(0, 64) | {"target": "['0.28', '28 %']", "filtered_resps": [said]} for said in ("0.28", "28 %")]
@@ -271,7 +306,7 @@ def test_lmms_eval_folders_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(DataError, match=r"was: none in .*empty"):
         (tmp_path / "empty").mkdir()
         lmms_eval.read([first, tmp_path / "empty"])
-    with pytest.raises(DataError, match=r"DATE_samples_TASK.jsonl, was: .*nowhere"):
+    with pytest.raises(DataError, match=r"DATE_samples_TASK.jsonl or TASK.json, was: .*nowhere"):
         lmms_eval.read([first, tmp_path / "nowhere"])
     samples = next(second.rglob("*_samples_*"))
     torn = write(tmp_path / "torn" / samples.name, samples.read_text()[:-20])

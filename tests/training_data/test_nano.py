@@ -48,7 +48,7 @@ def test_a_nano_model_keeps_within_its_size_and_proportions(folder):
         backbone = build(corpus.make_tokenizer(folder))
         assert sum(parameter.numel() for parameter in backbone.parameters()) <= 5_000_000
         cost = backbone.cost(backbone.ladder[-1], 12, 3)
-        assert (cost.prefill_tflops + cost.decode_tflops) / cost.tflops > 0.75
+        assert (cost.prefill_tflops + cost.decode_tflops) / cost.tflops > 0.7
 
 
 def test_packed_rows_ask_at_most_two_crowded_questions_of_a_kind(folder):

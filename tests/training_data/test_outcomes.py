@@ -1,5 +1,7 @@
 """Outcomes: checked when built, frozen, split by picture, the same after every way of saving."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,23 @@ def test_a_table_gives_back_scores_costs_and_texts(tmp_path, ending):
     for name in ("id", "group", "dataset", "question", "score", "cost", "gold_logprob", "confidence", "m"):
         assert np.array_equal(getattr(again, name), getattr(outcomes, name)), name
     assert again.arms == outcomes.arms
+
+
+@pytest.mark.parametrize("name", ["id", "group", "dataset", "question"])
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_a_missing_name_or_question_is_none(name, missing):
+    """Rows without a picture became one picture called "None"."""
+    columns = {"id": ["1", "2"], "group": ["1", "2"], "dataset": ["a", "a"], "question": ["x", "y"]}
+    columns[name][1] = missing
+    table, columns["replicate"] = np.ones((2, 2)), np.zeros(2, int)
+    with pytest.raises(DataError, match=f"{name} must be a text for every example, was: {missing}"):
+        Outcomes(**columns, arms=("a", "b"), score=table, cost=table)
+
+
+def test_numbers_are_names_and_no_questions():
+    table = np.ones((2, 2))
+    names = {"id": [1, 2], "group": np.array([7, 8]), "dataset": ["a", "a"], "arms": ("a", "b"), "replicate": [0, 0]}
+    found = Outcomes(**names, question=["x", "y"], score=table, cost=table)
+    assert found.id.tolist() == ["1", "2"] and found.group.tolist() == ["7", "8"]
+    with pytest.raises(DataError, match="question must be a text for every example, was: 5"):
+        Outcomes(**names, question=["x", 5], score=table, cost=table)

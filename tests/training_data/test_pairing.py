@@ -130,3 +130,12 @@ def test_questions_without_an_answer_are_counted_and_three_are_named():
     none_left(examples, {"1"}, "a.jsonl", spare=4)
     with pytest.raises(DataError, match="was: 4 of 5 without"):
         none_left(examples, {"1"}, "a.jsonl", spare=3)
+
+
+def test_an_answer_of_a_category_is_no_answer_to_anothers_question_of_that_number():
+    """Numbers of all categories run on in LLaVA's question file, and start anew in answers that name a category."""
+    asked = [example("0", category="random"), example("1", category="popular")]
+    with pytest.raises(DataError, match="every answer must belong to a question, was: '0'"):
+        found(asked, [given("0", category="popular")])
+    assert found(asked, [given("0", category="random"), given("1")]) == ["0", "1"]
+    assert found([example("7", category=None)], [given("7", category="colour")]) == ["7"]

@@ -19,7 +19,7 @@ def test_four_columns_are_enough(tmp_path):
     assert outcomes.id.tolist() == ["b", "a"] and outcomes.arms == ("16", "64") and outcomes.m.tolist() == [16, 64]
     assert outcomes.score.tolist() == [[0.5, 1], [0, 1]]
     assert outcomes.cost.tolist() == [[16, 64], [16, 64]] and outcomes.unit == "tokens"
-    assert outcomes.group.tolist() == ["b", "a"] and outcomes.dataset.tolist() == ["all", "all"]
+    assert outcomes.group.tolist() == ["b how?", "a who?"] and outcomes.dataset.tolist() == ["all", "all"]
     assert outcomes.text is None and outcomes.features is None and outcomes.backbone is None
 
 

@@ -10,6 +10,12 @@ One line of samples, and what is read of results, https://github.com/EvolvingLMM
      "doc_hash": "...", "pope_accuracy": {"question_id": "0", "score": 1.0, ...}, "pope_f1_score": {...}, ...}
     {"config": {"model": "llava", "model_args": "pretrained=...,matryoshka_vis_token_scale=16"}, ...}
 
+lmms-eval as M3 ships it (https://github.com/mu-cai/matryoshka-mm, lmms-eval/lmms_eval/__main__.py) writes one file a
+task, D/<date>_<suffix>_<model>_model_args_<hash>/pope.json, beside a results.json without m:
+
+    {"args": {"model_args": "pretrained=...", "matryoshka_vis_token_scale": 9, ...}, "model_configs": {...},
+     "logs": [{"doc_id": 0, "target": "yes", "arguments": [["Is there a cup ..."]], "filtered_resps": ["Yes"], ...}]}
+
 MMBench's metric is no score but {"index", "question", "answer", "prediction", "A", "B", ...}, SEED's {"pred", "answer",
 "question_id"}: such answers are scored here, by a rule that is named.
 
@@ -40,6 +46,7 @@ from training_data.scores import METRICS, Scored
 # Arguments of a model that say how many visual tokens it spends: MQT's, M3's, Gemma's, and plug-ins' own words.
 BUDGET_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")
 
+_RESULTS, _WHOLE = "results.json", ".json"
 _SAMPLES = re.compile(r"(?P<run>.+?)_samples_(?P<task>.+)\.jsonl")
 _ARGUMENT = re.compile(rf"(?:^|,)\s*(?P<key>{'|'.join(BUDGET_KEYS)})\s*=\s*(?P<value>[^,]*)")
 _FRAME = {  # every other field of a line is a metric
@@ -92,34 +99,42 @@ def _by_budget(paths: Sequence[Path]) -> dict[int, Path]:
 
 def _samples_files(log: Path) -> dict[str, Path]:
     """The samples file of each task, below a folder or given itself."""
-    paths = sorted(log.rglob("*_samples_*.jsonl")) if log.is_dir() else [log]
+    paths = [log]
+    if log.is_dir():
+        lines = sorted(log.rglob("*_samples_*.jsonl"))
+        paths = lines or [path for path in sorted(log.rglob("*.json")) if not path.name.endswith(_RESULTS)]
     files: dict[str, Path] = {}
     for path in paths:
         match = _SAMPLES.fullmatch(path.name)
-        if not match or not path.is_file():
+        if not (match or path.suffix == _WHOLE) or not path.is_file():
             raise DataError(
-                f"a log must be a folder or a file DATE_samples_TASK.jsonl, was: {str(path)!r}; check the path"
+                f"a log must be a folder or a file DATE_samples_TASK.jsonl or TASK.json, was: {str(path)!r}; check the "
+                "path"
             )
-        if (task := match["task"]) in files:
+        if (task := match["task"] if match else path.stem) in files:
             names = f"{files[task].name} and {path.name}"
             raise DataError(
                 f"a task has one samples file per m, was: {names} for {task!r} in {log}; give one run's folder"
             )
         files[task] = path
     if not files:
-        raise DataError(f"a log must hold DATE_samples_TASK.jsonl, was: none in {str(log)!r}; run with --log_samples")
+        raise DataError(
+            f"a log must hold DATE_samples_TASK.jsonl or TASK.json, was: none in {str(log)!r}; run with --log_samples"
+        )
     return files
 
 
 def _budget(samples: Path) -> int:
     match = _SAMPLES.fullmatch(samples.name)
-    results = samples.with_name(f"{match['run'] if match else ''}_results.json")
+    results = samples.with_name(f"{match['run']}_{_RESULTS}") if match else samples
     remedy = f"give the m by hand, as in 16={samples.parent}"
     if not results.is_file():
         raise DataError(f"the m of a log stands in its results file, was: no {results.name}; {remedy}")
-    config = read_document(results).value("config")
+    config = read_document(results).value("config" if match else "args")
     arguments = config.get("model_args") if isinstance(config, dict) else None
     said = _arguments(arguments)
+    if not match and isinstance(config, dict):  # M3's is an option of the command itself
+        said |= _arguments(config)
     if len(set(said.values())) != 1:
         rule = f"model_args must say m, under one of {', '.join(BUDGET_KEYS)}"
         raise DataError(f"{results.name}: {rule}, was: {arguments!r}; {remedy}")
@@ -138,13 +153,13 @@ def _arguments(arguments: Any) -> dict[str, str]:
 
 def _samples(log: Path, metric: str | None) -> Iterator[Sample]:
     for task, path in _samples_files(log).items():
-        for row in read_rows(path):
+        for row in read_rows(path, key="logs" if path.suffix == _WHOLE else None):
             yield _sample(task, row, metric)
 
 
 def _sample(task: str, row: Row, metric: str | None) -> Sample:
     name = f"{task}/{row.name('doc_id')}"
-    asked, text = _said(row.value("input")), _said(row.value("filtered_resps", "resps"))
+    asked, text = _asked(row), row.whole("filtered_resps", _said(row.value("filtered_resps", "resps")))
     if metric is not None and metric in METRICS and metric not in row.fields:
         score, parsed = _by_rule(row, asked, text, metric)
     else:
@@ -157,9 +172,19 @@ def _sample(task: str, row: Row, metric: str | None) -> Sample:
         text=text,
         score=score,
         where=f"{row.file}, {row.place}",
-        same={"input": asked, "target": _said(row.fields.get("target"))},
+        same={"input": asked, "target": row.whole("target", _said(row.fields.get("target")))},
         parsed=parsed,
     )
+
+
+def _asked(row: Row) -> str:
+    """What was asked: under "input", or as older versions have it first of the request's arguments."""
+    if row.has("input") or not row.has("arguments"):
+        return row.whole("input", _said(row.value("input")))
+    first = row.value("arguments")
+    while isinstance(first, list) and first:
+        first = first[0]
+    return row.whole("arguments", _said(first))
 
 
 def _graded(row: Row, metric: str | None) -> float:

@@ -32,7 +32,7 @@ def answers_of(cell: object) -> tuple[str, ...]:
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return (str(cell),)
     return tuple(map(str, cell)) if isinstance(cell, list) else (str(cell),)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from training_data.example import Example
 from training_data.readers.folder import Folder
-from training_data.rows import Row, Tally, read_rows
+from training_data.rows import TABLES, Row, Tally, ending, read_rows
 
 _IDS = ("question_id", "questionId", "id", "index", "image", "imgname")
 _PROMPTS = ("prompt", "question", "query")
@@ -75,7 +75,7 @@ def read_answers(path: Path, tally: Tally | None = None) -> list[Given]:
 def _given(row: Row) -> Given:
     column = next((name for name in _ANSWERS if name in row.fields), None)
     # an empty cell of a table is an empty answer, never the next column's text: that may be the gold answer
-    tabled = row.file.lower().endswith((".csv", ".tsv", ".xlsx", ".parquet"))
+    tabled = ending(Path(row.file)) in TABLES
     empty = column is not None and tabled and not row.has(column)
     text = "" if empty else row.text(*(_ANSWERS if column is None else (column,)), empty=True)
     prompt = row.name(*_PROMPTS, empty=True) if any(map(row.has, _PROMPTS)) else None

@@ -26,7 +26,9 @@ _SHORTEST_PICTURE = 64  # characters; below, a cell is an index
 
 def read(folder: Folder, split: str | None) -> Iterator[Example]:
     """Examples of the one TSV in the folder whose name holds `split`; rotations are examples of their own."""
-    path = folder.find(f"*{split}*.tsv" if split else "*.tsv")
+    # LLaVA's and M3's instructions lay the English and the Chinese file of a split side by side.
+    english = f"mmbench_{split or 'dev'}_20230712.tsv"
+    path = folder.find(*((f"{split}.tsv", english, f"*{split}*.tsv") if split else (english, "*.tsv")))
     rows = list(read_rows(path, folder.tally))
     cells = {str(row.fields.get("index")): row.fields.get("image") for row in rows}
     yield from folder.tally.each(rows, lambda row: _example(folder, row, cells))
@@ -54,10 +56,12 @@ def _example(folder: Folder, row: Row, cells: dict[str, str | None]) -> Example:
 
 
 def _choices(row: Row) -> dict[str, str]:
-    """The choices from A on, up to the first that is empty; pandas wrote "nan" for those."""
+    """The choices from A on, up to the first that is empty; pandas wrote "nan" for those, and "None" may be one."""
     choices: dict[str, str] = {}
     for letter in _LETTERS:
         text = _said(row, letter)
+        if text is None and letter <= row.text("answer") and row.fields.get(letter) == "None":
+            text = "None"
         if text is None:
             break
         choices[letter] = text

@@ -22,6 +22,7 @@ from training_data.example import Example
 from training_data.readers.folder import PICTURES
 from training_data.readers.llava import Given
 from training_data.readers.mme import asked
+from training_data.readers.textvqa import question_line
 from training_data.rows import Tally
 from training_data.scores import listed
 
@@ -50,7 +51,9 @@ def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | N
 
     def joined(given: Given) -> Pair:
         named = f"{given.id} {given.prompt or ''}".strip()
-        meant = known.get(given.id) or _meant(given, known, also)
+        said = given.row.fields.get("category")
+        by_id = [one for one in known.get(given.id, []) if said in (None, one.meta.get("category") or said)]
+        meant = by_id or _meant(given, known, also)
         if not meant:
             split = examples[0].meta.get("split") if examples else None
             given.row.refuse(
@@ -108,6 +111,9 @@ def _names(example: Example) -> list[str]:
 
 def _meant(given: Given, known: Mapping[str, list[Example]], also: Mapping[str, list[Example]]) -> list[Example]:
     prompted = also.get(f"{_picture(given.id)} {asked(given.prompt or '')}", [])
+    if not prompted and given.prompt:  # TextVQA's own rule, whatever instruction follows the question
+        by_line = also.get(f"{_picture(given.id)} {asked(question_line(given.prompt))}", [])
+        prompted = [example for example in by_line if example.metric == "textvqa"]
     if (category := given.row.fields.get("category")) is not None:
         return known.get(f"{category}/{given.id}", prompted)
     numbered = also.get(given.id, [])

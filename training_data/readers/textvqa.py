@@ -24,6 +24,15 @@ def read(folder: Folder, split: str | None) -> Iterator[Example]:
     yield from folder.tally.each(read_rows(path, folder.tally, "data"), lambda row: _example(folder, row))
 
 
+def question_line(prompt: str) -> str:
+    """The line of a prompt that is the question: the first, or the second where OCR tokens stand before it.
+
+    As https://github.com/haotian-liu/LLaVA/blob/main/llava/eval/eval_textvqa.py, `prompt_processor`, has it.
+    """
+    lines = prompt.split("\n")
+    return lines[1] if len(lines) == 3 and lines[0].startswith("Reference OCR token:") else lines[0]
+
+
 def _example(folder: Folder, row: Row) -> Example:
     name = row.name("image_id")
     return Example(
