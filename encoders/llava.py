@@ -15,11 +15,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from encoders import prefix
 from encoders.backbone import Generation, check_m
+from encoders.cache import new_cache
 from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
@@ -256,7 +257,7 @@ class NestedLlava(nn.Module):
         suffixes = [self.suffix_ids(question) for question in questions]
         batch = SplicedBatch(self, encoded, spent, suffixes, [[]] * len(spent))
         self.check_length(batch.longest + how.max_new_tokens)
-        cache = DynamicCache(config=self.language.config)
+        cache = new_cache(self.language.config)
         out = self.language(
             inputs_embeds=batch.embeds,
             attention_mask=batch.mask,

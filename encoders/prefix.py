@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from encoders.backbone import Generation
+from encoders.cache import new_cache, select
 from encoders.decoding import Decoded, Decoding, resume
 from encoders.errors import BudgetError, QuestionError
 
@@ -134,26 +135,29 @@ class VisualPrefix:
             The generations, and per question a (number of its answers,) float64 of natural log-probabilities, end token
             included.
         """
-        backbone = self._backbone
-        how = backbone.decoding(max_new_tokens)
         self._check_count("question", questions)
         self._check_count("list of answers", answers)
         if drafts is not None:
             self._check_count("draft", drafts)
+        return self._measure(_Asked(self._backbone, questions, answers), max_new_tokens, drafts)
+
+    def _measure(
+        self, asked: _Asked, max_new_tokens: int | None, drafts: Sequence[Sequence[int]] | None
+    ) -> tuple[list[Generation], list[np.ndarray]]:
+        backbone = self._backbone
+        how = backbone.decoding(max_new_tokens)
         if not self._causal:
-            return _alone(backbone, self._encoded, questions, answers, self.m, max_new_tokens)
-        suffixes = [backbone.suffix_ids(question) for question in questions]
-        targets = [[backbone.answer_ids(answer) for answer in row] for row in answers]
-        segments = targets
+            return _alone(backbone, self._encoded, asked.questions, asked.answers, self.m, max_new_tokens)
+        suffixes, segments = asked.suffixes, asked.targets
         if drafts is not None:
             cut = [list(draft)[: how.max_new_tokens] for draft in drafts]
-            segments = [row if draft in row else [*row, draft] for row, draft in zip(targets, cut, strict=True)]
+            segments = [row if draft in row else [*row, draft] for row, draft in zip(segments, cut, strict=True)]
         with self._untouched():
             pass_, logprobs = self._read(suffixes, segments, how.max_new_tokens)
             generated = self._check(pass_, logprobs, how)
         texts = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
         generations = [backbone.generation(answer, self.m, text) for answer, text in zip(generated, texts, strict=True)]
-        return generations, pass_.scores(logprobs, [len(row) for row in targets])
+        return generations, pass_.scores(logprobs, [len(row) for row in asked.targets])
 
     def _check_count(self, what: str, rows: Sequence[object]) -> None:
         if len(rows) != len(self._encoded):
@@ -204,7 +208,7 @@ class VisualPrefix:
         self, pass_: _Pass, rows: list[int], kept: list[int | None], answers: list[Decoded], how: Decoding
     ) -> None:
         """Decode the open rows on a copy of their part of the cache; all but what they agreed to is masked."""
-        cache = DynamicCache([(layer.keys[rows], layer.values[rows]) for layer in self._cache.layers])
+        cache = select(self._cache, rows)
         device = self._backbone.device
         accepted = [len(answers[row].token_ids) - 1 for row in rows]
         mask = torch.stack([pass_.seen(row, kept[row], count) for row, count in zip(rows, accepted, strict=True)])
@@ -229,6 +233,15 @@ class VisualPrefix:
 
 
 Segments = Sequence[Sequence[int]]
+
+
+class _Asked:
+    """Questions and given answers, and their token ids, told once for all m."""
+
+    def __init__(self, backbone: NestedLlava, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
+        self.questions, self.answers = questions, answers
+        self.suffixes = [backbone.suffix_ids(question) for question in questions]
+        self.targets = [[backbone.answer_ids(answer) for answer in row] for row in answers]
 
 
 def _agreed(choices: Sequence[int], segment: Sequence[int]) -> int:
@@ -339,8 +352,9 @@ def measure_ladder(
     """Greedy answers, and log-probabilities of given ones, at every m: (n lists of k, n of (answers, k) float64)."""
     found: dict[int, tuple[list[Generation], list[np.ndarray]]] = {}
     drafts: list[tuple[int, ...]] | None = None
+    asked = _Asked(backbone, questions, answers)
     for k, prefix in _descending(backbone, encoded, ladder):
-        found[k] = prefix.measure(questions, answers, max_new_tokens, drafts)
+        found[k] = prefix._measure(asked, max_new_tokens, drafts)
         drafts = [generation.token_ids for generation in found[k][0]]
     rows, rungs = range(len(questions)), range(len(ladder))
     scores = [np.stack([found[k][1][row] for k in rungs], axis=1) for row in rows]
@@ -432,7 +446,7 @@ def _head_equals_fresh(backbone: NestedLlava) -> bool:
 @torch.inference_mode()
 def _prefill(backbone: NestedLlava, tokens: Tensor) -> DynamicCache:
     """A cache of [text before the picture, visual tokens (n, m, D)]."""
-    cache = DynamicCache(config=backbone.language.config)
+    cache = new_cache(backbone.language.config)
     start = backbone.embed(torch.tensor([backbone.prefix_ids] * len(tokens), device=backbone.device))
     backbone.language.model(inputs_embeds=torch.cat([start, tokens], dim=1), past_key_values=cache, use_cache=True)
     return cache

@@ -36,7 +36,8 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
     """Time the vision pass, prefill at every m of the ladder and one decoding step, one question at a time."""
     side, width = backbone.vision.config.image_size, backbone.language.config.hidden_size
     pixels = torch.zeros(1, 3, side, side)
-    encode_ms = _median_ms(lambda: backbone.from_pixels(pixels).tokens(backbone.ladder[-1]), repeats, backbone.device)
+    timed = partial(_median_ms, repeats=repeats, device=backbone.device)
+    encode_ms = timed(lambda: backbone.from_pixels(pixels).tokens(backbone.ladder[-1]))
     least, most = len(backbone.prefix_ids) + _TEXT_TOKENS, backbone.language.config.max_position_embeddings
     wanted = {least + m for m in backbone.ladder} | {least + 2 * backbone.ladder[-1]}
     lengths = tuple(sorted(min(length, most - 1) for length in wanted))
@@ -47,12 +48,12 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
         backbone.language(inputs_embeds=longest[:, :length], past_key_values=cache, use_cache=True, logits_to_keep=1)
         return cache
 
-    prefill_ms = tuple(_median_ms(partial(prefill, length), repeats, backbone.device) for length in lengths)
+    prefill_ms = tuple(timed(partial(prefill, length)) for length in lengths)
     cache = prefill(lengths[-1])
 
     def step() -> None:
         backbone.language(inputs_embeds=longest[:, :1], past_key_values=cache, use_cache=True)
         cache.crop(-1)
 
-    step_ms = _median_ms(step, repeats, backbone.device)
+    step_ms = timed(step)
     return LatencyProfile(*backbone.profile_key, lengths, prefill_ms, encode_ms, step_ms)

@@ -146,8 +146,9 @@ def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def chances(asked: list[list[tuple[str, str, str]]], **parts: int) -> np.ndarray:
     """How likely a batch draws each picture, (n,) summing to one: families in the parts of `_DRAWN`, or those given."""
-    _, own, counts = np.unique([row[0][0] for row in asked], return_inverse=True, return_counts=True)
-    chance = np.array([(_DRAWN | parts)[row[0][0]] for row in asked]) / counts[own]
+    families, own, counts = np.unique([row[0][0] for row in asked], return_inverse=True, return_counts=True)
+    drawn = _DRAWN | parts
+    chance = (np.array([drawn[family] for family in families.tolist()]) / counts)[own]
     return np.asarray(chance / chance.sum())
 
 

@@ -123,17 +123,13 @@ class PatchMarks(nn.Module):
             loss = loss + functional.cross_entropy(logits.flatten(0, 1), truth.repeat(len(pixels)))
         right["row"] = (rows.argmax(-1) == self.places[0]).float().mean()
         for number, (name, logits) in enumerate(zip(LABELS, parts, strict=True)):
-            logits, truth, weight = (
-                logits.flatten(0, 1),
-                marks[:, number].flatten().long(),
-                _class_weights(name, logits),
-            )
+            said, truth, weight = logits.flatten(0, 1), marks[:, number].flatten().long(), _class_weights(name, logits)
             told = truth != UNTOLD
-            part = functional.cross_entropy(logits, truth, weight=weight, ignore_index=UNTOLD, reduction="sum")
+            part = functional.cross_entropy(said, truth, weight=weight, ignore_index=UNTOLD, reduction="sum")
             part = part / weight[truth[told]].sum().clamp(min=1)
             loss = loss + part * next((share for word, share in _SHARES.items() if word in name), 1.0)
             there = told & (truth > (1 if name == "alike" else 0))
-            right[name] = (logits[there].argmax(-1) == truth[there]).float().mean()
+            right[name] = (said[there].argmax(-1) == truth[there]).float().mean()
         return {"loss": loss, **right}
 
 

@@ -50,8 +50,9 @@ def relations(scene: Scene) -> np.ndarray:
             grids[f"{side}_{what}"][:] = UNTOLD
     else:
         for thing, side, other in _neighbours(scene):
-            grids[f"{side}_shape"][_own(thing)] = SHAPES.index(other.shape) + 1 if other.size >= 4 else 0
-            grids[f"{side}_colour"][_own(thing)] = COLOURS.index(other.colour) + 1
+            own = _own(thing)
+            grids[f"{side}_shape"][own] = SHAPES.index(other.shape) + 1 if other.size >= 4 else 0
+            grids[f"{side}_colour"][own] = COLOURS.index(other.colour) + 1
     for item in scene.prints:
         if not item.blur:
             _tell_order(item, STYLES[scene.style].advances(item.text, item.font, item.height), grids)

@@ -123,7 +123,7 @@ def _cell(row: Row, column: str) -> str:
             f"a prediction file must have the column {column!r}", f"only {', '.join(row.fields)}", "check the file"
         )
     value: Any = row.fields[column]
-    return "" if value is None else row.whole(column, value) if isinstance(value, str) else str(value)
+    return "" if value is None else row.whole(column, str(value))
 
 
 def _answers(row: Row) -> tuple[str, ...]:

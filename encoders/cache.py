@@ -1,0 +1,62 @@
+"""A key-value cache written in place: a pass puts its keys and values behind those that are there, and copies none.
+
+transformers' own layers join old and new at every pass, which copies the whole cache for every question asked of it
+and every token decoded. Knows layers of a cache. Knows no m, no model and no question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache, DynamicLayer, PretrainedConfig
+
+_SPARE = 8  # room is made for an eighth more than is needed
+
+
+def new_cache(config: PretrainedConfig) -> DynamicCache:
+    """An empty cache for a language model; layers of other kinds (sliding windows) stay transformers' own."""
+    cache = DynamicCache(config=config)
+    cache.layers = [InPlaceLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def select(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+    """A copy of some rows of a cache."""
+    chosen = DynamicCache()
+    chosen.layers = [InPlaceLayer() for _ in cache.layers]
+    for own, layer in zip(chosen.layers, cache.layers, strict=True):
+        own.update(layer.keys[rows], layer.values[rows])
+    return chosen
+
+
+class InPlaceLayer(DynamicLayer):
+    """A layer whose keys and values, (B, heads, places, width), are the heads of larger tensors; not for autograd."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Hold nothing yet, in the shape, dtype and device of what comes."""
+        super().lazy_initialization(key_states, value_states)
+        self.keys = self._key_room = key_states[:, :, :0]
+        self.values = self._value_room = value_states[:, :, :0]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append what a pass computed; returns all keys and values, to be read before the next pass."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self._key_room, self.keys = _appended(self._key_room, self.keys, key_states)
+        self._value_room, self.values = _appended(self._value_room, self.values, value_states)
+        return self.keys, self.values
+
+
+def _appended(room: Tensor, held: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
+    """(the room, the part of it that is held now): in the same room where `more` fits into it."""
+    start, stop = held.shape[2], held.shape[2] + more.shape[2]
+    mine = (
+        held.data_ptr() == room.data_ptr() and held.shape[:2] == room.shape[:2]
+    )  # rows may have been chosen meanwhile
+    if not mine or stop > room.shape[2]:
+        room = more.new_empty(*more.shape[:2], stop + stop // _SPARE, more.shape[3])
+        room[:, :, :start] = held
+    room[:, :, start:stop] = more
+    return room, room[:, :, :stop]
