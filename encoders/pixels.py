@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ SIDE = 96  # the copy's longer side, pixels; a smaller picture is enlarged, so t
 _SCALES = (1, 2, 4)  # the copy is looked at whole, halved and quartered
 _EDGE = 24.0  # steps of luminance between neighbours that count as an edge, of 255
 _CELLS = 8  # a grid of cells for what is local
+_RINGS = 24  # of frequencies, thirty-two to the sampling rate
 _TINY = 1e-12
 
 NAMES = (
@@ -42,6 +44,7 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
     channels = colours[..., 0], colours[..., 1], colours[..., 2]  # max over an axis of three is ten times slower
     brightest = functools.reduce(np.maximum, channels)
     spread = brightest - functools.reduce(np.minimum, channels)
+    edges = [_edges(_shrunk(luminance, scale)) for scale in _SCALES]
     values = [
         math.log(picture.width * picture.height),
         math.log(picture.width / picture.height),
@@ -51,9 +54,9 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
         _entropy(luminance.astype(np.uint8).ravel() // 4, 64),
         (spread / np.maximum(brightest, 1)).mean(),
         _entropy((colours.astype(np.uint8) // 64 @ np.array([16, 4, 1], dtype=np.uint8)).ravel(), 64),
-        *(_edges(_shrunk(luminance, scale)).mean() for scale in _SCALES),
+        *(there.mean() for there in edges),
         *_spectrum(luminance),
-        *_cells(luminance),
+        *_cells(edges[0], luminance),
     ]
     return np.array(values, dtype=np.float32)
 
@@ -71,6 +74,8 @@ def _entropy(values: np.ndarray, bins: int) -> float:
 
 def _shrunk(luminance: np.ndarray, factor: int) -> np.ndarray:
     """Averages over factor x factor pixels; a side shorter than that stays one pixel long."""
+    if factor == 1:
+        return luminance
     height, width = (max(1, length // factor) for length in luminance.shape)
     rows, columns = (min(factor, length) for length in luminance.shape)
     cut = luminance[: height * rows, : width * columns]
@@ -80,33 +85,53 @@ def _shrunk(luminance: np.ndarray, factor: int) -> np.ndarray:
 def _edges(luminance: np.ndarray) -> np.ndarray:
     """Where a pixel differs strongly from the next below or to the right."""
     strong = np.zeros(luminance.shape, dtype=bool)
-    strong[:-1] |= np.abs(np.diff(luminance, axis=0)) > _EDGE
-    strong[:, :-1] |= np.abs(np.diff(luminance, axis=1)) > _EDGE
+    strong[:-1] |= np.abs(luminance[1:] - luminance[:-1]) > _EDGE
+    strong[:, :-1] |= np.abs(luminance[:, 1:] - luminance[:, :-1]) > _EDGE
     return strong
 
 
 def _spectrum(luminance: np.ndarray) -> tuple[float, float]:
     """(slope of log power over log frequency, share of the power above a quarter of the sampling rate)."""
-    centred = luminance - luminance.mean()
-    power = np.abs(np.fft.rfft2(centred)) ** 2
-    vertical, horizontal = np.fft.fftfreq(luminance.shape[0])[:, None], np.fft.rfftfreq(luminance.shape[1])[None]
-    radius = np.sqrt(vertical**2 + horizontal**2)
-    there = radius > 0
-    if not there.any() or power[there].sum() < _TINY:
+    rings = _Rings.of(luminance.shape)
+    power = np.abs(np.fft.rfft2(luminance - luminance.mean())) ** 2
+    power = power.ravel()[rings.there]
+    if not power.size or (whole := power.sum()) < _TINY:
         return 0.0, 0.0
-    ring = np.minimum((radius[there] * 2 * 16).astype(int), 23)
-    count = np.bincount(ring, minlength=24)
-    mean = np.bincount(ring, power[there], minlength=24)[count > 0] / count[count > 0]
-    frequency = np.bincount(ring, radius[there], minlength=24)[count > 0] / count[count > 0]
-    high = float(power[radius > 0.25].sum() / power[there].sum())
-    if len(frequency) < 2:
-        return 0.0, high
-    return float(np.polyfit(np.log(frequency), np.log(mean + _TINY), 1)[0]), high
+    mean = np.bincount(rings.ring, power, minlength=_RINGS)[rings.filled] / rings.count
+    return float(rings.slope @ np.log(mean + _TINY)), float(power[rings.high].sum() / whole)
 
 
-def _cells(luminance: np.ndarray) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class _Rings:
+    """What the frequencies of all pictures of one shape have in common."""
+
+    there: np.ndarray  # places of the half spectrum, the constant left out
+    high: np.ndarray  # which of them lie above a quarter of the sampling rate
+    ring: np.ndarray  # to which ring each belongs
+    filled: np.ndarray  # which rings have any
+    count: np.ndarray  # places in each of those
+    slope: np.ndarray  # weights of log power by ring whose sum is the least-squares slope over log frequency
+
+    @classmethod
+    @functools.lru_cache(maxsize=256)
+    def of(cls, shape: tuple[int, int]) -> _Rings:
+        """Of pictures of (height, width) pixels."""
+        vertical, horizontal = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+        radius = np.sqrt(vertical**2 + horizontal**2).ravel()
+        there = np.flatnonzero(radius > 0)
+        radius = radius[there]
+        ring = np.minimum((radius * 2 * 16).astype(int), _RINGS - 1)
+        count = np.bincount(ring, minlength=_RINGS)
+        filled = count > 0
+        logs = np.log(np.bincount(ring, radius, minlength=_RINGS)[filled] / count[filled])
+        centred = logs - logs.mean() if logs.size else logs
+        slope = centred / (centred @ centred) if logs.size > 1 else np.zeros_like(logs)
+        return cls(there, radius > 0.25, ring, filled, count[filled], slope)
+
+
+def _cells(edges: np.ndarray, luminance: np.ndarray) -> tuple[float, ...]:
     """Edges and stripes per cell: (most edges, their spread, share of busy cells, most stripes, mean stripes)."""
-    density, striped = _cell_means(_edges(luminance)), _cell_means(_stripes(luminance))
+    density, striped = _cell_means(edges), _cell_means(_stripes(luminance))
     busy = float((density > 0.15).mean())
     return float(density.max()), float(density.std()), busy, float(striped.max()), float(striped.mean())
 
