@@ -101,18 +101,17 @@ def bounds(backbone: NestedLlava, work: list, found: list[Example]) -> dict[str,
                 )
             else:
                 total["shared"] += vision + connector[most] + sum(alone.values())
-            total["measured"] += sum(_gold_flops(language, prefix, g, gold) for g in row)
+            total["measured"] += sum(_gold_flops(language, g, gold) for g in row)
     total["measured"] += total["shared"]
     return {name: flops / len(found) for name, flops in total.items()}
 
 
-def _gold_flops(language: LanguageShape, prefix: int, g: Generation, gold: list[int]) -> int:
-    """The gold answer's own tokens, where they are not those of the answer already."""
+def _gold_flops(language: LanguageShape, g: Generation, gold: list[int]) -> int:
+    """The gold answer's own tokens but its last, behind which nothing is asked; none where the answer is the same."""
     if list(g.token_ids) == gold:
         return 0
-    return language.block_flops(len(gold), prefix + g.m + g.text_tokens + len(gold)) + (
-        2 * language.width * language.vocabulary * (len(gold) - 1)
-    )
+    read = len(gold) - 1
+    return language.block_flops(read, g.m + g.text_tokens + read) + 2 * language.width * language.vocabulary * read
 
 
 def main() -> None:

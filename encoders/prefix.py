@@ -22,14 +22,13 @@ from encoders.backbone import Generation
 from encoders.cache import new_cache, select
 from encoders.decoding import Decoded, Decoding, resume
 from encoders.errors import BudgetError, QuestionError
+from encoders.reading import Reading, Segments
 
 if TYPE_CHECKING:
     from encoders.encoded import LlavaImages
     from encoders.llava import NestedLlava
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2  # of the self-check, in float32 and in 16 bits
-_PADDING = 0
-_QUESTION, _NOBODY = -1, -2  # owners of places in a pass, beside the numbers of segments
 
 
 class VisualPrefix:
@@ -151,13 +150,14 @@ class VisualPrefix:
         suffixes, segments = asked.suffixes, asked.targets
         if drafts is not None:
             cut = [list(draft)[: how.max_new_tokens] for draft in drafts]
-            segments = [row if draft in row else [*row, draft] for row, draft in zip(segments, cut, strict=True)]
+            new = [draft and draft not in row for row, draft in zip(segments, cut, strict=True)]
+            segments = [[*row, draft] if own else row for row, draft, own in zip(segments, cut, new, strict=True)]
         with self._untouched():
-            pass_, logprobs = self._read(suffixes, segments, how.max_new_tokens)
-            generated = self._check(pass_, logprobs, how)
+            reading, logprobs = self._read(suffixes, segments, how.max_new_tokens)
+            generated = self._check(reading, logprobs, how)
         texts = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
         generations = [backbone.generation(answer, self.m, text) for answer, text in zip(generated, texts, strict=True)]
-        return generations, pass_.scores(logprobs, [len(row) for row in asked.targets])
+        return generations, reading.scores(logprobs, [len(row) for row in asked.targets])
 
     def _check_count(self, what: str, rows: Sequence[object]) -> None:
         if len(rows) != len(self._encoded):
@@ -165,29 +165,29 @@ class VisualPrefix:
 
     def _read(
         self, suffixes: Sequence[Sequence[int]], segments: Sequence[Segments], new_tokens: int
-    ) -> tuple[_Pass, Tensor]:
+    ) -> tuple[Reading, Tensor]:
         """Append questions with their segments to the cache; log-probabilities from each last question token on."""
         backbone, language = self._backbone, self._backbone.language
         longest = [max([new_tokens, *map(len, row)]) for row in segments]
         backbone.check_length(self.length + max(len(s) + more for s, more in zip(suffixes, longest, strict=True)))
-        pass_ = _Pass(self.length, suffixes, segments, backbone.device)
+        reading = Reading(self.length, suffixes, segments, backbone.device)
         hidden = language.model(
-            inputs_embeds=backbone.embed(pass_.ids),
-            attention_mask=pass_.mask(backbone.dtype),
-            position_ids=pass_.positions,
+            inputs_embeds=backbone.embed(reading.ids),
+            attention_mask=reading.mask(backbone.dtype),
+            position_ids=reading.positions,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        logprobs: Tensor = language.lm_head(hidden[:, pass_.width - 1 :]).float().log_softmax(-1)
-        return pass_, logprobs
+        logprobs: Tensor = language.lm_head(reading.told(hidden)).float().log_softmax(-1)
+        return reading, logprobs
 
-    def _check(self, pass_: _Pass, logprobs: Tensor, how: Decoding) -> list[Decoded]:
+    def _check(self, reading: Reading, logprobs: Tensor, how: Decoding) -> list[Decoded]:
         """Follow in each row the segment that the model itself would have said furthest, then decode what is open."""
         best = logprobs.max(dim=-1)
         choices, values = best.indices.tolist(), best.values.tolist()
         answers, kept = [], []
-        for row, segments in enumerate(pass_.segments):
-            paths = [pass_.path(row, k) for k in range(len(segments))]
+        for row, segments in enumerate(reading.segments):
+            paths = [reading.path(row, k) for k in range(len(segments))]
             agreed = [
                 _agreed([choices[row][place] for place in path], s) for path, s in zip(paths, segments, strict=True)
             ]
@@ -201,20 +201,20 @@ class VisualPrefix:
             answers.append(answer)
             kept.append(chosen)
         if rows := [row for row, answer in enumerate(answers) if not how.ended(answer)]:
-            self._finish(pass_, rows, kept, answers, how)
+            self._finish(reading, rows, kept, answers, how)
         return answers
 
     def _finish(
-        self, pass_: _Pass, rows: list[int], kept: list[int | None], answers: list[Decoded], how: Decoding
+        self, reading: Reading, rows: list[int], kept: list[int | None], answers: list[Decoded], how: Decoding
     ) -> None:
         """Decode the open rows on a copy of their part of the cache; all but what they agreed to is masked."""
         cache = select(self._cache, rows)
         device = self._backbone.device
         accepted = [len(answers[row].token_ids) - 1 for row in rows]
-        mask = torch.stack([pass_.seen(row, kept[row], count) for row, count in zip(rows, accepted, strict=True)])
+        mask = torch.stack([reading.seen(row, kept[row], count) for row, count in zip(rows, accepted, strict=True)])
         tokens = torch.tensor([answers[row].token_ids[-1] for row in rows], device=device)
         place = torch.tensor(
-            [pass_.starts[row] + count for row, count in zip(rows, accepted, strict=True)], device=device
+            [reading.starts[row] + count for row, count in zip(rows, accepted, strict=True)], device=device
         )
         language, open_answers = self._backbone.language, [answers[row] for row in rows]
         resume(language, cache, tokens, mask.to(device), place, how, open_answers, how.chooser(device))
@@ -228,11 +228,8 @@ class VisualPrefix:
             return self._backbone.score(self._encoded, questions, answers, self.m)
         targets = [[self._backbone.answer_ids(answer)] for answer in answers]
         with self._untouched():
-            pass_, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
-        return np.concatenate(pass_.scores(logprobs, [1] * len(targets)))
-
-
-Segments = Sequence[Sequence[int]]
+            reading, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
+        return np.concatenate(reading.scores(logprobs, [1] * len(targets)))
 
 
 class _Asked:
@@ -250,72 +247,6 @@ def _agreed(choices: Sequence[int], segment: Sequence[int]) -> int:
         if choice != token:
             return count
     return len(segment)
-
-
-class _Pass:
-    """One forward over [question | segment | segment ...] behind a cache, everything at the positions it has alone.
-
-    Segments are given answers and drafts. Each sees the cache, the question and itself, never another segment.
-    Questions are padded on the left, rows on the right.
-    """
-
-    def __init__(
-        self, length: int, suffixes: Sequence[Sequence[int]], segments: Sequence[Segments], device: torch.device
-    ) -> None:
-        self.length, self.segments = length, segments
-        self.width = max(len(suffix) for suffix in suffixes)
-        self.starts = [length + len(suffix) for suffix in suffixes]  # position of each answer's first token
-        drafted = max(sum(map(len, row)) for row in segments)
-        shape = len(suffixes), self.width + drafted
-        ids, positions = np.full(shape, _PADDING), np.full(shape, length)
-        self._owner = np.full(shape, _NOBODY)  # the question, or the number of a segment
-        self._offsets: list[list[int]] = []
-        for row, suffix in enumerate(suffixes):
-            left = self.width - len(suffix)
-            ids[row, left : self.width], self._owner[row, left : self.width] = suffix, _QUESTION
-            positions[row, left : self.width] = length + np.arange(len(suffix))
-            self._offsets.append([])
-            at = self.width
-            for k, segment in enumerate(segments[row]):
-                stop = at + len(segment)
-                ids[row, at:stop], self._owner[row, at:stop] = segment, k
-                positions[row, at:stop] = self.starts[row] + np.arange(len(segment))
-                self._offsets[row].append(at - self.width)
-                at = stop
-        self.ids, self.positions = torch.tensor(ids, device=device), torch.tensor(positions, device=device)
-
-    def path(self, row: int, segment: int) -> list[int]:
-        """Where, counted from the last question token, each token of a segment is predicted, and the one behind it."""
-        start = self._offsets[row][segment]
-        return [0, *range(start + 1, start + len(self.segments[row][segment]) + 1)]
-
-    def scores(self, logprobs: Tensor, counts: Sequence[int]) -> list[np.ndarray]:
-        """Log-probabilities of the first `counts[row]` segments of each row."""
-        found = []
-        for row, count in enumerate(counts):
-            own = [logprobs[row, self.path(row, k)[:-1], self.segments[row][k]].double().sum() for k in range(count)]
-            found.append(np.array([float(value) for value in own]))
-        return found
-
-    def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """Additive (B, 1, S, length + S); None where plain causal attention is the same."""
-        if not (self._owner == _NOBODY).any() and all(len(row) < 2 for row in self.segments):
-            return None
-        mine, its = self._owner[:, :, None], self._owner[:, None, :]
-        seen = ((its == mine) | (its == _QUESTION)) & (its != _NOBODY)
-        seen &= np.tri(self._owner.shape[1], dtype=bool)
-        whole = np.concatenate([np.ones((*seen.shape[:2], self.length), dtype=bool), seen], axis=2)
-        additive = torch.zeros(whole.shape, dtype=dtype, device="cpu")  # whatever torch's default device is
-        additive.masked_fill_(torch.from_numpy(~whole), torch.finfo(dtype).min)
-        return additive[:, None].to(self.ids.device)
-
-    def seen(self, row: int, segment: int | None, count: int) -> Tensor:
-        """Which places of cache and pass, (length + S,) of 0 and 1, belong to `count` agreed tokens of a segment."""
-        own = self._owner[row] == _QUESTION
-        if segment is not None:
-            start = self.width + self._offsets[row][segment]
-            own[start : start + count] = True
-        return torch.from_numpy(np.concatenate([np.ones(self.length, dtype=np.int64), own.astype(np.int64)]))
 
 
 def extend(prefix: VisualPrefix, m: int) -> VisualPrefix:
