@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from transformers import DynamicCache
 
+from encoders.cache import new_cache
 from encoders.cost import LatencyProfile
 from encoders.llava import NestedLlava
 
@@ -44,7 +45,7 @@ def measure(backbone: NestedLlava, repeats: int = 15) -> LatencyProfile:
     longest = torch.zeros(1, lengths[-1], width, device=backbone.device, dtype=backbone.dtype)
 
     def prefill(length: int) -> DynamicCache:
-        cache = DynamicCache(config=backbone.language.config)
+        cache = new_cache(backbone.language.config)
         backbone.language(inputs_embeds=longest[:, :length], past_key_values=cache, use_cache=True, logits_to_keep=1)
         return cache
 
