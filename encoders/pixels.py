@@ -138,16 +138,24 @@ def _cells(edges: np.ndarray, luminance: np.ndarray) -> tuple[float, ...]:
 
 def _cell_means(there: np.ndarray) -> np.ndarray:
     """Means over a grid of at most 8 x 8 cells that differ by at most a pixel in size."""
-    starts = [np.arange(count) * length // count for length in there.shape for count in [min(_CELLS, length)]]
-    sums = np.add.reduceat(np.add.reduceat(there.astype(np.float64), starts[0], axis=0), starts[1], axis=1)
-    heights, widths = (np.diff(own, append=length) for own, length in zip(starts, there.shape, strict=True))
-    means: np.ndarray = sums / np.outer(heights, widths)
+    (top, left), area = _cell_places(there.shape)
+    sums = np.add.reduceat(np.add.reduceat(there.astype(np.float64), top, axis=0), left, axis=1)
+    means: np.ndarray = sums / area
     return means
+
+
+@functools.lru_cache(maxsize=256)
+def _cell_places(shape: tuple[int, int]) -> tuple[list[np.ndarray], np.ndarray]:
+    """(first rows and first columns of the cells, pixels in each)."""
+    starts = [np.arange(count) * length // count for length in shape for count in [min(_CELLS, length)]]
+    heights, widths = (np.diff(own, append=length) for own, length in zip(starts, shape, strict=True))
+    return starts, np.outer(heights, widths)
 
 
 def _stripes(luminance: np.ndarray) -> np.ndarray:
     """Where, within three pixels to the right, a strong step is followed by one of the other sign."""
-    step = np.diff(luminance, axis=1, append=luminance[:, -1:])
+    step = np.zeros_like(luminance)
+    step[:, :-1] = luminance[:, 1:] - luminance[:, :-1]
     up, down = step > _EDGE, step < -_EDGE
     found = np.zeros(luminance.shape, dtype=bool)
     for reach in (1, 2, 3):

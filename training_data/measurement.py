@@ -5,6 +5,7 @@ Knows a backbone, examples and columns. Knows no file, and no batch but the one 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Measurement:
 
     def __init__(self, backbone: NestedLlava, rungs: Sequence[int], max_new_tokens: int | None) -> None:
         self._backbone, self._rungs, self._max_new_tokens = backbone, rungs, max_new_tokens
+        self._cost = functools.cache(backbone.counted_cost)  # few lengths come again and again
         self._most = 2**30
 
     def __call__(self, batch: Sequence[Numbered], opened: Sequence[Opened], replicate: int) -> Measured:
@@ -117,7 +119,7 @@ class Measurement:
     def _measurement_row(self, example: Example, generation: Generation, gold: dict[str, float]) -> dict[str, Any]:
         likely = gold.pop(LIKELIHOOD, 0.0)
         scored = Scored(likely) if example.metric == LIKELIHOOD else score(generation.text, example)
-        cost = self._backbone.counted_cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
+        cost = self._cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
         top = [*generation.top_logprobs, None, None, None]
         return {
             "text": generation.text,
