@@ -200,8 +200,8 @@ def cache_features(backbone: NestedLlava, folder: Path, precision: str) -> np.nd
     return np.load(path, mmap_mode="r")
 
 
-def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_size: int) -> None:
-    """Stage 2: connector and language model on the frozen tower's features."""
+def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_size: int, seed: int) -> None:
+    """Stage 2: connector and language model on the frozen tower's features; `seed` chooses the batches."""
     features, packer = cache_features(backbone, folder, recipe.precision), Packer(folder, backbone)
     if len(packer) != len(features):
         raise DataError(f"a corpus needs one row of questions per picture, was: {len(packer):,} for {len(features):,}")
@@ -209,7 +209,7 @@ def train_language(backbone: NestedLlava, folder: Path, recipe: Recipe, batch_si
     backbone.language.set_attn_implementation(TRAINING_ATTENTION)
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng([2, number])
+        rng = np.random.default_rng([seed, number])
         rows = packer.draw(batch_size, rng)
         return {"patches": torch.from_numpy(features[rows]).float(), **packer.batch(rows, rng)}
 
@@ -268,6 +268,7 @@ Steps = Annotated[int | None, typer.Option(help="optimiser steps; the recipe's o
 Rates = Annotated[
     float, typer.Option(min=0.0, help="share of the recipe's learning rates; a trained model goes on at less")
 ]
+Seed = Annotated[int, typer.Option(help="of the batches; a model that goes on with the same pictures takes another")]
 Precise = Annotated[Precision, typer.Option(help="no is fp32: five times as fast where bf16 is only emulated")]
 
 
@@ -318,6 +319,7 @@ def mqt(
     batch: int = 64,
     start: Start = None,
     rates: Rates = 1.0,
+    seed: Seed = 2,
     precision: Precise = "bf16",
 ) -> None:
     """Train nano-mqt's connector and language model."""
@@ -326,7 +328,7 @@ def mqt(
     load_tower(backbone, folder)
     if start is not None:
         _start_from(backbone, start)
-    train_language(backbone, folder, _asked(MQT, steps, rates, precision), batch)
+    train_language(backbone, folder, _asked(MQT, steps, rates, precision), batch, seed)
 
 
 @app.command()
@@ -336,6 +338,7 @@ def m3(
     batch: int = 32,
     start: Start = None,
     rates: Rates = 1.0,
+    seed: Seed = 2,
     precision: Precise = "bf16",
 ) -> None:
     """Train nano-m3, starting from nano-mqt's language model as M3 starts from LLaVA's."""
@@ -346,7 +349,7 @@ def m3(
         _start_from(backbone, start)
     else:
         backbone.language.load_state_dict(trained("nano-mqt", folder).language.state_dict())
-    train_language(backbone, folder, _asked(M3, steps, rates, precision), batch)
+    train_language(backbone, folder, _asked(M3, steps, rates, precision), batch, seed)
 
 
 if __name__ == "__main__":

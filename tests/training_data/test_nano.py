@@ -101,6 +101,17 @@ def test_what_is_untold_weighs_nothing_in_the_towers_loss(folder):
         assert torch.isfinite(loss) and marks(0, pixels, labels)["loss"] > loss
 
 
+def test_another_seed_draws_other_batches(folder, monkeypatch):
+    backbone = nano.nano_mqt(corpus.make_tokenizer(folder))
+    shape = (len(corpus.Packer(folder, backbone)), *backbone.patches_shape)
+    monkeypatch.setattr(nano, "cache_features", lambda *_: np.zeros(shape, dtype=np.float16))
+    drawn = []
+    monkeypatch.setattr(nano, "train", lambda objective, batch_at, *_: drawn.append(batch_at(0)["ids"]))
+    for seed in (2, 3, 2):
+        nano.train_language(backbone, folder, nano.MQT, batch_size=20, seed=seed)
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
 @pytest.mark.slow
 def test_every_stage_runs_and_resumes_at_toy_size(folder):
     short = Recipe(3, 1e-3, 1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
@@ -108,10 +119,10 @@ def test_every_stage_runs_and_resumes_at_toy_size(folder):
     tokenizer = corpus.make_tokenizer(folder)
     mqt = nano.nano_mqt(tokenizer)
     nano.load_tower(mqt, folder)
-    nano.train_language(mqt, folder, short, batch_size=4)
+    nano.train_language(mqt, folder, short, batch_size=4, seed=2)
     m3 = nano.nano_m3(tokenizer)
     nano.load_tower(m3, folder)
-    nano.train_language(m3, folder, short, batch_size=4)
+    nano.train_language(m3, folder, short, batch_size=4, seed=2)
     again = nano.trained("nano-mqt", folder)
     assert torch.equal(again.connector.query, mqt.connector.query)
     picture = np.load(folder / "scenes-images.npy")[0]
