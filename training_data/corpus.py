@@ -23,10 +23,10 @@ from encoders import checkpoint
 from encoders.errors import DataError
 from encoders.llava import NestedLlava
 from training_data.lattice import lattice
+from training_data.marks import GRID, MARKS, marks
 from training_data.relations import RELATIONS, relations
 from training_data.scenes import SIDE, STYLE_NAMES, Scene, crowded, questions, render, scene
 from training_data.scenes.facts import StyleName
-from training_data.scenes.marks import GRID, MARKS, marks
 
 VOCABULARY = 512
 Kind = Literal["scenes", "crowds", "lattices"]

@@ -34,9 +34,9 @@ from encoders.llava import NestedLlava
 from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.train import TRAINING_ATTENTION, M3Objective, MqtObjective, PackedQuestions, Recipe, train
 from training_data.corpus import LABELS, VOCABULARY, Packer, chances, draw_corpus, make_tokenizer, read_questions
+from training_data.marks import GRID, PATCH
 from training_data.relations import UNTOLD
 from training_data.scenes import SIDE
-from training_data.scenes.marks import GRID, PATCH
 
 MQT_LADDER = (1, 2, 4, 8, 16, 36, 64, 144)
 M3_LADDER = (1, 9, 36, 144)

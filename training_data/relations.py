@@ -1,6 +1,6 @@
 """What each patch's thing or character is to the others: neighbours, how many of its kind, its place in its text.
 
-Labels beside those of `training_data.scenes.marks`. A tower that is asked only what stands in a patch leaves comparing
+Labels beside those of `training_data.marks`. A tower that is asked only what stands in a patch leaves comparing
 places and counting to a small language model, which learned neither: of three things in a row it named any of the other
 two (docs/log.md). Knows facts and the patch grid. Knows no model and no loss.
 """
@@ -13,9 +13,9 @@ from itertools import product
 
 import numpy as np
 
+from training_data.marks import FILLED, GRID, PATCH, cell, covered
 from training_data.scenes.draft import STYLES
 from training_data.scenes.facts import COLOURS, SHAPES, Print, Scene, Thing
-from training_data.scenes.marks import GRID, PATCH
 
 UNTOLD = 255  # nothing is asked of this patch
 _MOST = 9  # counts and places in a text beyond it share its class
@@ -59,21 +59,11 @@ def relations(scene: Scene) -> np.ndarray:
     return np.stack([grid.reshape(-1) for grid in grids.values()])
 
 
-def _cell(x: float, y: float) -> tuple[int, int]:
-    return int(y // PATCH), int(x // PATCH)
-
-
 def _own(thing: Thing) -> np.ndarray:
     """Patches that tell of a thing: those it covers, and that of its centre."""
-    own = _covered(thing.x, thing.y, thing.size * 0.36, thing.size * 0.36)
-    own[_cell(thing.x, thing.y)] = True
+    own = covered(thing.x, thing.y, thing.size * FILLED, thing.size * FILLED)
+    own[cell(thing.x, thing.y)] = True
     return own
-
-
-def _covered(x: float, y: float, half_x: float, half_y: float) -> np.ndarray:
-    """Patches whose centres lie in a box: (GRID, GRID) bool."""
-    centres = (np.arange(GRID) + 0.5) * PATCH
-    return (np.abs(centres - y) <= half_y)[:, None] & (np.abs(centres - x) <= half_x)[None]
 
 
 def _neighbours(scene: Scene) -> Iterator[tuple[Thing, str, Thing]]:
@@ -97,7 +87,7 @@ def _tell_order(item: Print, advances: list[float], grids: dict[str, np.ndarray]
     start, length = 0.0, min(len(item.text), _MOST)
     for place, end in enumerate(advances, 1):
         x, order = item.x - item.width / 2 + (start + end) / 2, min(place, _MOST)
-        grids["left_order" if x % PATCH < PATCH / 2 else "right_order"][_cell(x, item.y)] = order
-        covered = _covered(x, item.y, (end - start) / 2, item.height / 2)
-        grids["cover_order"][covered], grids["cover_length"][covered] = order, length
+        grids["left_order" if x % PATCH < PATCH / 2 else "right_order"][cell(x, item.y)] = order
+        cover = covered(x, item.y, (end - start) / 2, item.height / 2)
+        grids["cover_order"][cover], grids["cover_length"][cover] = order, length
         start = end

@@ -3,10 +3,10 @@
 import pytest
 
 from training_data.lattice import lattice
+from training_data.marks import GRID, PATCH
 from training_data.relations import RELATIONS, UNTOLD, relations
 from training_data.scenes import questions, scene
 from training_data.scenes.facts import COLOURS, SHAPES
-from training_data.scenes.marks import GRID, PATCH
 
 SIDE_WORDS = {
     "left": "left",

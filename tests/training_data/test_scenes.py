@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from training_data.marks import CHARACTERS, GRID, MARKS, marks
 from training_data.scenes import FAMILIES, SIDE, crowded, examples, questions, render, scene
 from training_data.scenes.compose import MIX
 from training_data.scenes.facts import COLOURS, SHAPES, place_of
 from training_data.scenes.hands import pick
-from training_data.scenes.marks import CHARACTERS, GRID, MARKS, marks
 
 FLAT = ("ground", "pattern", "largest_shape", "largest_colour")
 STEEP = ("relation", "number", "word", "sign")

@@ -13,6 +13,7 @@ from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Scene
 PATCH = 8
 GRID = SIDE // PATCH
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+FILLED = 0.36  # of its diameter that every shape fills around its centre, each way
 _SIZES = (6.0, 11.0, 20.0, 36.0)  # borders between five classes of diameter, pixels
 
 # name of each mark -> number of its classes; class 0 is "none" throughout
@@ -32,7 +33,12 @@ MARKS: dict[str, int] = {
 }
 
 
-def _cells(x: float, y: float, half_x: float, half_y: float) -> np.ndarray:
+def cell(x: float, y: float) -> tuple[int, int]:
+    """Row and column of the patch that holds a point."""
+    return int(y // PATCH), int(x // PATCH)
+
+
+def covered(x: float, y: float, half_x: float, half_y: float) -> np.ndarray:
     """Patches whose centres lie in a box: (GRID, GRID) bool."""
     centres = (np.arange(GRID) + 0.5) * PATCH
     return (np.abs(centres - y) <= half_y)[:, None] & (np.abs(centres - x) <= half_x)[None]
@@ -48,19 +54,19 @@ def marks(scene: Scene) -> np.ndarray:
     grids["ground_pattern"][:] = PATTERNS.index(scene.ground.pattern) + 1
     for thing in scene.things:
         shape, colour = SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour) + 1
-        cell = int(thing.y // PATCH), int(thing.x // PATCH)
+        centre = cell(thing.x, thing.y)
         if thing.size >= 4:
-            grids["centre_shape"][cell] = shape
-            covered = _cells(thing.x, thing.y, thing.size * 0.36, thing.size * 0.36)
-            grids["cover_shape"][covered] = shape
-            grids["cover_colour"][covered] = colour
-        grids["centre_colour"][cell] = colour
-        grids["centre_size"][cell] = int(np.searchsorted(_SIZES, thing.size)) + 1
+            grids["centre_shape"][centre] = shape
+            cover = covered(thing.x, thing.y, thing.size * FILLED, thing.size * FILLED)
+            grids["cover_shape"][cover] = shape
+            grids["cover_colour"][cover] = colour
+        grids["centre_colour"][centre] = colour
+        grids["centre_size"][centre] = int(np.searchsorted(_SIZES, thing.size)) + 1
     for hand in scene.hands:
         if hand.blur or hand.size < 6:
             continue
-        grids["centre_hand"][int(hand.y // PATCH), int(hand.x // PATCH)] = hand.value + 1
-        grids["cover_hand"][_cells(hand.x, hand.y, hand.size * 0.4, hand.size * 0.4)] = hand.value + 1
+        grids["centre_hand"][cell(hand.x, hand.y)] = hand.value + 1
+        grids["cover_hand"][covered(hand.x, hand.y, hand.size * 0.4, hand.size * 0.4)] = hand.value + 1
     _mark_prints(scene, grids)
     return np.stack([grid.reshape(-1) for grid in grids.values()])
 
@@ -70,7 +76,7 @@ def _mark_prints(scene: Scene, grids: dict[str, np.ndarray]) -> None:
     for item in scene.prints:
         if item.paper is not None:
             pad = look.sign_pad(item.height)
-            box = _cells(item.x, item.y, item.width / 2 + pad - 2, item.height / 2 + pad - 2)
+            box = covered(item.x, item.y, item.width / 2 + pad - 2, item.height / 2 + pad - 2)
             grids["cover_colour"][box] = COLOURS.index(item.paper) + 1
         if item.blur:
             continue
@@ -78,6 +84,6 @@ def _mark_prints(scene: Scene, grids: dict[str, np.ndarray]) -> None:
         for character, end in zip(item.text, look.advances(item.text, item.font, item.height), strict=True):
             x, code = item.x - item.width / 2 + (start + end) / 2, CHARACTERS.index(character) + 1
             side = "left_character" if x % PATCH < PATCH / 2 else "right_character"
-            grids[side][int(item.y // PATCH), int(x // PATCH)] = code
-            grids["cover_character"][_cells(x, item.y, (end - start) / 2, item.height / 2)] = code
+            grids[side][cell(x, item.y)] = code
+            grids["cover_character"][covered(x, item.y, (end - start) / 2, item.height / 2)] = code
             start = end
