@@ -172,7 +172,8 @@ def training_facts(name: str, folder: Path) -> dict[str, Any]:
         progress = json.loads((folder / stage / "checkpoint" / "progress.json").read_text(encoding="utf-8"))
         recipe = progress["recipe"]
         facts[f"{stage} stage"] = (
-            f"{progress['step']:,} steps, peak learning rate {recipe['learning_rate']:g}, {recipe['precision']} autocast"
+            f"{progress['step']:,} steps, peak learning rate {recipe['learning_rate']:g}, "
+            f"{recipe['precision']} autocast"
         )
     notes = folder / "training.json"
     if notes.is_file():
