@@ -6,7 +6,7 @@ Knows names and numbers. Imports no torch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from encoders.counts import positive, whole_number
@@ -66,4 +66,4 @@ class LlavaConfig:
 
     def canonical(self) -> bytes:
         """The configuration as bytes to be hashed: the same for equal configurations."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        return json.dumps(vars(self), sort_keys=True).encode()

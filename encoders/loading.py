@@ -5,6 +5,7 @@ Knows names and folders. Imports torch only when something is loaded.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def packaged() -> dict[str, PackagedModel]:
     return found
 
 
+@functools.cache
 def _names() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
