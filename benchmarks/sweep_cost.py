@@ -7,6 +7,7 @@ with independent passes, beside the bound that arithmetic allows: FLOPs counted 
 and answered, vision included (a question costs prefix + m + text tokens when it is run alone; shared, the
 prefix and the visual tokens are paid once). The bar is 85 % of that bound. "measured" is what the sweep command runs:
 every m, the gold answers' log-probabilities, features, scores and the SQLite file, pictures opened in this process.
+Whatever is compared, texts of like length stand in a batch, as in that command.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ BATCH = 32
 
 
 def drawn(count: int) -> list[Example]:
-    """Questions on pictures that are drawn beforehand, so that drawing is not timed."""
-    return [replace(example, image=example.picture()) for example in examples(count, "a", "test", start=50_000)]
+    """Questions on pictures drawn beforehand, so that drawing is not timed; by length, as a sweep asks them."""
+    found = [replace(example, image=example.picture()) for example in examples(count, "a", "test", start=50_000)]
+    return sorted(found, key=lambda example: len(example.question) + max(map(len, example.answers)))
 
 
 def batches(found: list[Example]) -> list[tuple[list, list[str]]]:

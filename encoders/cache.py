@@ -52,10 +52,9 @@ class InPlaceLayer(DynamicLayer):
 def _appended(room: Tensor, held: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
     """(the room, the part of it that is held now): in the same room where `more` fits into it."""
     start, stop = held.shape[2], held.shape[2] + more.shape[2]
-    mine = (
-        held.data_ptr() == room.data_ptr() and held.shape[:2] == room.shape[:2]
-    )  # rows may have been chosen meanwhile
-    if not mine or stop > room.shape[2]:
+    # Rows may have been chosen, or moved to another device, since the room was made.
+    in_room = held.data_ptr() == room.data_ptr() and held.shape[:2] == room.shape[:2]
+    if not in_room or stop > room.shape[2]:
         room = more.new_empty(*more.shape[:2], stop + stop // _SPARE, more.shape[3])
         room[:, :, :start] = held
     room[:, :, start:stop] = more

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training_data.store import Store
 from training_data.tables import is_table
 
 BATCH = 32
+_WINDOW = 8  # batches whose examples are ordered by length
 
 
 def sweep(
@@ -149,9 +151,20 @@ def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: 
     Blocks are cut before the done ones are dropped: batches do not depend on where a run was killed, and neither do the
     last digits of what is computed in them.
     """
-    for block in _blocks(_neighbours(examples), size):
-        if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
-            yield left
+    for window in _blocks(_neighbours(examples), _WINDOW * size):
+        for block in _blocks(_by_length(window), size):
+            if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
+                yield left
+
+
+def _by_length(window: list[Numbered]) -> list[Numbered]:
+    """Pictures by how much is asked and answered about them: a batch is as wide as the longest of its texts."""
+    pictures = [list(own) for _, own in groupby(window, key=lambda numbered: shown(numbered[1]))]
+    return [numbered for own in sorted(pictures, key=_longest) for numbered in own]
+
+
+def _longest(asked: list[Numbered]) -> int:
+    return max(len(example.question) + max(map(len, example.answers), default=0) for _, example in asked)
 
 
 def _blocks(numbered: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:

@@ -76,6 +76,7 @@ def test_drafts_change_nothing_whatever_they_say(tiny, pictures, questions):
         [ids[:2] for ids in right],
         [(7, 7, 7)] * 4,
         [right[0], (), (5,), (*right[3][:1], 9, 9)],
+        [()] * 4,
         [(2,)] * 4,  # a draft that says nothing but "end"
         [ids + (3,) * 9 for ids in right],
     ):

@@ -82,6 +82,21 @@ def test_one_vision_pass_per_picture_of_a_batch(tiny, examples, tmp_path, monkey
     assert seen == [4]
 
 
+def test_texts_of_like_length_stand_in_a_batch():
+    lengths = np.random.default_rng(0).integers(1, 60, 70)
+    asked = [Example(f"q{k}", f"{k}.png", "x" * size, ("1",), "g", "d") for k, size in enumerate(lengths)]
+    blocks = list(sweeping._batches(asked, set(), 4, 0))
+    assert [len(block) for block in blocks] == [4] * 17 + [2]
+    numbers = [number for block in blocks for number, _ in block]
+    assert [sorted(part) for part in (numbers[:32], numbers[32:64])] == [[*range(32)], [*range(32, 64)]]
+
+    def padding(order):
+        parts = [lengths[list(order[k : k + 4])] for k in range(0, 64, 4)]
+        return sum(4 * part.max() - part.sum() for part in parts)
+
+    assert padding(numbers) < padding(range(70)) / 3
+
+
 @pytest.mark.parametrize(("size", "passes"), [(8, 10), (10, 5), (32, 5)])
 def test_a_batch_runs_on_to_the_end_of_a_pictures_questions(tiny, pictures, tmp_path, monkeypatch, size, passes):
     """18 questions a picture, as in POPE: cut at a fixed size, batches of 8 took 15 vision passes, and of 10 took 13.
