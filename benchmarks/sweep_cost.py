@@ -29,7 +29,7 @@ from encoders.loading import load
 from encoders.prefix import shares
 from training_data.example import Example
 from training_data.scenes import examples
-from training_data.sweep import sweep
+from training_data.sweep import by_length, sweep
 
 BATCH = 32
 
@@ -37,7 +37,7 @@ BATCH = 32
 def drawn(count: int) -> list[Example]:
     """Questions on pictures drawn beforehand, so that drawing is not timed; by length, as a sweep asks them."""
     found = [replace(example, image=example.picture()) for example in examples(count, "a", "test", start=50_000)]
-    return sorted(found, key=lambda example: len(example.question) + max(map(len, example.answers)))
+    return [example for _, example in by_length(list(enumerate(found)))]
 
 
 def batches(found: list[Example]) -> list[tuple[list, list[str]]]:

@@ -124,8 +124,10 @@ class _Rings:
         count = np.bincount(ring, minlength=_RINGS)
         filled = count > 0
         logs = np.log(np.bincount(ring, radius, minlength=_RINGS)[filled] / count[filled])
-        centred = logs - logs.mean() if logs.size else logs
-        slope = centred / (centred @ centred) if logs.size > 1 else np.zeros_like(logs)
+        slope = np.zeros_like(logs)
+        if logs.size > 1:
+            centred = logs - logs.mean()
+            slope = centred / (centred @ centred)
         return cls(there, radius > 0.25, ring, filled, count[filled], slope)
 
 

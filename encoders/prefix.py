@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,6 @@ class VisualPrefix:
         """
         return self.measure(questions, [()] * len(questions), max_new_tokens, drafts)[0]
 
-    @torch.inference_mode()
     def measure(
         self,
         questions: Sequence[str],
@@ -140,6 +140,7 @@ class VisualPrefix:
             self._check_count("draft", drafts)
         return self._measure(_Asked(self._backbone, questions, answers), max_new_tokens, drafts)
 
+    @torch.inference_mode()
     def _measure(
         self, asked: _Asked, max_new_tokens: int | None, drafts: Sequence[Sequence[int]] | None
     ) -> tuple[list[Generation], list[np.ndarray]]:
@@ -219,26 +220,36 @@ class VisualPrefix:
         language, open_answers = self._backbone.language, [answers[row] for row in rows]
         resume(language, cache, tokens, mask.to(device), place, how, open_answers, how.chooser(device))
 
-    @torch.inference_mode()
     def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
         self._check_count("question", questions)
         self._check_count("answer", answers)
         if not self._causal:
             return self._backbone.score(self._encoded, questions, answers, self.m)
-        targets = [[self._backbone.answer_ids(answer)] for answer in answers]
+        return self._score(_Asked(self._backbone, questions, [[answer] for answer in answers]))
+
+    @torch.inference_mode()
+    def _score(self, asked: _Asked) -> np.ndarray:
         with self._untouched():
-            reading, logprobs = self._read([self._backbone.suffix_ids(question) for question in questions], targets, 0)
-        return np.concatenate(reading.scores(logprobs, [1] * len(targets)))
+            reading, logprobs = self._read(asked.suffixes, asked.targets, 0)
+        return np.concatenate(reading.scores(logprobs, [1] * len(asked.targets)))
 
 
+@dataclass
 class _Asked:
-    """Questions and given answers, and their token ids, told once for all m."""
+    """Questions and given answers; their token ids are told once for all m, and only where they are read."""
 
-    def __init__(self, backbone: NestedLlava, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
-        self.questions, self.answers = questions, answers
-        self.suffixes = [backbone.suffix_ids(question) for question in questions]
-        self.targets = [[backbone.answer_ids(answer) for answer in row] for row in answers]
+    backbone: NestedLlava
+    questions: Sequence[str]
+    answers: Sequence[Sequence[str]]
+
+    @cached_property
+    def suffixes(self) -> list[list[int]]:
+        return [self.backbone.suffix_ids(question) for question in self.questions]
+
+    @cached_property
+    def targets(self) -> list[list[list[int]]]:
+        return [[self.backbone.answer_ids(answer) for answer in row] for row in self.answers]
 
 
 def _agreed(choices: Sequence[int], segment: Sequence[int]) -> int:
@@ -329,8 +340,9 @@ def score_ladder(
     if not shares(backbone):
         return np.stack([backbone.score(encoded, questions, answers, m) for m in ladder], axis=1)
     scores = np.empty((len(questions), len(ladder)))
+    asked = _Asked(backbone, questions, [[answer] for answer in answers])
     for k, prefix in _descending(backbone, encoded, ladder):
-        scores[:, k] = prefix.score(questions, answers)
+        scores[:, k] = prefix._score(asked)
     return scores
 
 

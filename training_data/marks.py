@@ -5,10 +5,13 @@ Knows facts and the patch grid. Knows no model and no loss.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import ModuleType
+
 import numpy as np
 
 from training_data.scenes.draft import STYLES
-from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Scene
+from training_data.scenes.facts import COLOURS, PATTERNS, SHAPES, SIDE, Print, Scene
 
 PATCH = 8
 GRID = SIDE // PATCH
@@ -42,6 +45,16 @@ def covered(x: float, y: float, half_x: float, half_y: float) -> np.ndarray:
     """Patches whose centres lie in a box: (GRID, GRID) bool."""
     centres = (np.arange(GRID) + 0.5) * PATCH
     return (np.abs(centres - y) <= half_y)[:, None] & (np.abs(centres - x) <= half_x)[None]
+
+
+def characters(item: Print, look: ModuleType) -> Iterator[tuple[str, tuple[int, int], np.ndarray]]:
+    """Of each character of a print: the half of its patch that its centre is in, that patch, the patches it covers."""
+    start = 0.0
+    for end in look.advances(item.text, item.font, item.height):
+        x = item.x - item.width / 2 + (start + end) / 2
+        side = "left" if x % PATCH < PATCH / 2 else "right"
+        yield side, cell(x, item.y), covered(x, item.y, (end - start) / 2, item.height / 2)
+        start = end
 
 
 def marks(scene: Scene) -> np.ndarray:
@@ -80,10 +93,6 @@ def _mark_prints(scene: Scene, grids: dict[str, np.ndarray]) -> None:
             grids["cover_colour"][box] = COLOURS.index(item.paper) + 1
         if item.blur:
             continue
-        start = 0.0
-        for character, end in zip(item.text, look.advances(item.text, item.font, item.height), strict=True):
-            x, code = item.x - item.width / 2 + (start + end) / 2, CHARACTERS.index(character) + 1
-            side = "left_character" if x % PATCH < PATCH / 2 else "right_character"
-            grids[side][cell(x, item.y)] = code
-            grids["cover_character"][covered(x, item.y, (end - start) / 2, item.height / 2)] = code
-            start = end
+        for character, (side, centre, cover) in zip(item.text, characters(item, look), strict=True):
+            code = CHARACTERS.index(character) + 1
+            grids[f"{side}_character"][centre] = grids["cover_character"][cover] = code

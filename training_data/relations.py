@@ -13,9 +13,9 @@ from itertools import product
 
 import numpy as np
 
-from training_data.marks import FILLED, GRID, PATCH, cell, covered
+from training_data.marks import FILLED, GRID, PATCH, cell, characters, covered
 from training_data.scenes.draft import STYLES
-from training_data.scenes.facts import COLOURS, SHAPES, Print, Scene, Thing
+from training_data.scenes.facts import COLOURS, SHAPES, Scene, Thing
 
 UNTOLD = 255  # nothing is asked of this patch
 _MOST = 9  # counts and places in a text beyond it share its class
@@ -54,8 +54,11 @@ def relations(scene: Scene) -> np.ndarray:
             grids[f"{side}_shape"][own] = SHAPES.index(other.shape) + 1 if other.size >= 4 else 0
             grids[f"{side}_colour"][own] = COLOURS.index(other.colour) + 1
     for item in scene.prints:
-        if not item.blur:
-            _tell_order(item, STYLES[scene.style].advances(item.text, item.font, item.height), grids)
+        if item.blur:
+            continue
+        for place, (side, centre, cover) in enumerate(characters(item, STYLES[scene.style]), 1):
+            grids[f"{side}_order"][centre] = grids["cover_order"][cover] = min(place, _MOST)
+            grids["cover_length"][cover] = min(len(item.text), _MOST)
     return np.stack([grid.reshape(-1) for grid in grids.values()])
 
 
@@ -81,13 +84,3 @@ def _neighbours(scene: Scene) -> Iterator[tuple[Thing, str, Thing]]:
             "below": min((other for other in down if other.y > thing.y), key=lambda other: other.y, default=None),
         }
         yield from ((thing, side, other) for side, other in nearest.items() if other is not None)
-
-
-def _tell_order(item: Print, advances: list[float], grids: dict[str, np.ndarray]) -> None:
-    start, length = 0.0, min(len(item.text), _MOST)
-    for place, end in enumerate(advances, 1):
-        x, order = item.x - item.width / 2 + (start + end) / 2, min(place, _MOST)
-        grids["left_order" if x % PATCH < PATCH / 2 else "right_order"][cell(x, item.y)] = order
-        cover = covered(x, item.y, (end - start) / 2, item.height / 2)
-        grids["cover_order"][cover], grids["cover_length"][cover] = order, length
-        start = end

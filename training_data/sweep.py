@@ -146,18 +146,18 @@ def _check_gold(examples: Iterable[Example], count: int) -> None:
 
 
 def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: int) -> Iterator[list[Numbered]]:
-    """Blocks of neighbouring examples without those that are done; in replicates, with choices in another order.
+    """Blocks of examples of like length without those that are done; in replicates, with choices in another order.
 
     Blocks are cut before the done ones are dropped: batches do not depend on where a run was killed, and neither do the
     last digits of what is computed in them.
     """
     for window in _blocks(_neighbours(examples), _WINDOW * size):
-        for block in _blocks(_by_length(window), size):
+        for block in _blocks(by_length(window), size):
             if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
                 yield left
 
 
-def _by_length(window: list[Numbered]) -> list[Numbered]:
+def by_length(window: Sequence[Numbered]) -> list[Numbered]:
     """Pictures by how much is asked and answered about them: a batch is as wide as the longest of its texts."""
     pictures = [list(own) for _, own in groupby(window, key=lambda numbered: shown(numbered[1]))]
     return [numbered for own in sorted(pictures, key=_longest) for numbered in own]

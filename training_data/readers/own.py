@@ -26,7 +26,7 @@ from pathlib import Path
 
 from training_data.example import Example
 from training_data.readers.folder import Folder
-from training_data.rows import Row, ending, read_rows
+from training_data.rows import TABLES, Row, ending, read_rows
 from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT, YES_OR_NO, is_yes_or_no, listed
 
 _LETTERED = ("letter", "mmbench")
@@ -34,7 +34,7 @@ _LETTERED = ("letter", "mmbench")
 
 def read(folder: Folder, path: Path, gold: bool = True) -> Iterator[Example]:
     """Examples of the file `path` in `folder`; without `gold` rows need no answer."""
-    table = ending(path) in (".csv", ".tsv", ".xlsx", ".parquet")
+    table = ending(path) in TABLES
     yield from folder.tally.each(
         read_rows(path, folder.tally), lambda row: _example(folder, path.stem, row, table, gold)
     )
