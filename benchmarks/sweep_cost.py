@@ -7,7 +7,7 @@ with independent passes, beside the bound that arithmetic allows: FLOPs counted 
 and answered, vision included (a question costs prefix + m + text tokens when it is run alone; shared, the
 prefix and the visual tokens are paid once). The bar is 85 % of that bound. "measured" is what the sweep command runs:
 every m, the gold answers' log-probabilities, features, scores and the SQLite file, pictures opened in this process.
-Whatever is compared, texts of like length stand in a batch, as in that command.
+Whatever is compared, texts of like width stand in a batch, as in that command.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from encoders.llava import NestedLlava
 from encoders.loading import load
 from encoders.prefix import shares
 from training_data.example import Example
+from training_data.measurement import tokens_read
 from training_data.scenes import examples
-from training_data.sweep import by_length, sweep
+from training_data.sweep import by_width, sweep
 
 BATCH = 32
 
 
-def drawn(count: int) -> list[Example]:
-    """Questions on pictures drawn beforehand, so that drawing is not timed; by length, as a sweep asks them."""
+def drawn(count: int, backbone: NestedLlava) -> list[Example]:
+    """Questions on pictures drawn beforehand, so that drawing is not timed; by width, as a sweep asks them."""
     found = [replace(example, image=example.picture()) for example in examples(count, "a", "test", start=50_000)]
-    return [example for _, example in by_length(list(enumerate(found)))]
+    return [example for _, example in by_width(list(enumerate(found)), partial(tokens_read, backbone))]
 
 
 def batches(found: list[Example]) -> list[tuple[list, list[str]]]:
@@ -122,8 +123,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    found = drawn(options.examples)
-    work, result = batches(found), {}
+    result = {}
     table = Table(title=f"{options.examples} questions, batch {BATCH}: time as a multiple, and the bound of arithmetic")
     for heading in (
         "model",
@@ -140,6 +140,8 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name in ("nano-mqt", "nano-m3"):
         backbone = load(name)
+        found = drawn(options.examples, backbone)
+        work = batches(found)
         actions = {f.__name__: partial(f, backbone, work) for f in (full, shared, independent)}
         actions["measured"] = partial(measured, backbone, found)
         seconds, flops = interleaved_seconds(actions, options.repeats), bounds(backbone, work, found)

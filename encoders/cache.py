@@ -22,13 +22,21 @@ def new_cache(config: PretrainedConfig) -> DynamicCache:
     return cache
 
 
-def select(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+Rows = list[tuple[Tensor, Tensor]]  # of some rows of a cache: keys and values of every layer
+
+
+def select(cache: DynamicCache, rows: Sequence[int]) -> Rows:
     """A copy of some rows of a cache."""
-    chosen = DynamicCache()
-    chosen.layers = [InPlaceLayer() for _ in cache.layers]
-    for own, layer in zip(chosen.layers, cache.layers, strict=True):
-        own.update(layer.keys[rows], layer.values[rows])
-    return chosen
+    return [(layer.keys[rows], layer.values[rows]) for layer in cache.layers]
+
+
+def stacked(parts: Sequence[Rows]) -> DynamicCache:
+    """All these rows in one cache, zeros behind those that are shorter than the longest; empties the parts."""
+    cache = DynamicCache()
+    while parts[0]:
+        keys, values = zip(*(part.pop(0) for part in parts), strict=True)  # so that one layer at a time is held twice
+        cache.layers.append(InPlaceLayer.stacked(keys, values))
+    return cache
 
 
 class InPlaceLayer(DynamicLayer):
@@ -40,6 +48,15 @@ class InPlaceLayer(DynamicLayer):
         self.keys = self._key_room = key_states[:, :, :0]
         self.values = self._value_room = value_states[:, :, :0]
 
+    @classmethod
+    def stacked(cls, keys: Sequence[Tensor], values: Sequence[Tensor]) -> InPlaceLayer:
+        """A layer of all these rows; zeros stand behind those that are shorter than the longest."""
+        layer = cls()
+        layer.lazy_initialization(keys[0], values[0])
+        layer._key_room, layer.keys = _stacked(keys)
+        layer._value_room, layer.values = _stacked(values)
+        return layer
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append what a pass computed; returns all keys and values, to be read before the next pass."""
         if not self.is_initialized:
@@ -47,6 +64,15 @@ class InPlaceLayer(DynamicLayer):
         self._key_room, self.keys = _appended(self._key_room, self.keys, key_states)
         self._value_room, self.values = _appended(self._value_room, self.values, value_states)
         return self.keys, self.values
+
+
+def _stacked(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(a room with all rows of the parts, the part of it that is held)."""
+    rows, longest = sum(map(len, parts)), max(part.shape[2] for part in parts)
+    room = parts[0].new_zeros(rows, parts[0].shape[1], longest + longest // _SPARE, parts[0].shape[3])
+    for part, own in zip(parts, room.split([len(part) for part in parts]), strict=True):
+        own[:, :, : part.shape[2]] = part
+    return room, room[:, :, :longest]
 
 
 def _appended(room: Tensor, held: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:

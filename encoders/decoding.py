@@ -91,15 +91,17 @@ class Decoded:
     top_logprobs: tuple[float, ...] = ()
     entropy: float = 0.0
 
-    def start(self, logprobs: Tensor) -> None:
-        """Note how sure the model is of the first token, from its log-probabilities (V,)."""
-        self.top_logprobs = tuple(logprobs.topk(min(_TOP, len(logprobs))).values.tolist())
-        self.entropy = float(-(logprobs.exp() * logprobs).nansum())
-
     def add(self, token: int, logprob: float) -> None:
         """Append one token."""
         self.token_ids.append(token)
         self.logprobs.append(logprob)
+
+
+def begun(logprobs: Tensor) -> list[Decoded]:
+    """Answers without a token yet, and how sure the model is of the first: from log-probabilities (B, V)."""
+    top = logprobs.topk(min(_TOP, logprobs.shape[1])).values.tolist()
+    entropies = -(logprobs.exp() * logprobs).nansum(dim=1)
+    return [Decoded(top_logprobs=tuple(own), entropy=h) for own, h in zip(top, entropies.tolist(), strict=True)]
 
 
 def decode(
@@ -115,13 +117,12 @@ def decode(
         place: (B,) position id of the first new token.
         how: when to stop and how to choose.
     """
-    answers = [Decoded() for _ in range(len(logits))]
     choose = how.chooser(logits.device)
     logprobs = logits.float().log_softmax(-1)
+    answers = begun(logprobs)
     tokens = choose(logits)
     chosen = logprobs.gather(1, tokens[:, None])[:, 0]
-    for answer, row, token, logprob in zip(answers, logprobs, tokens.tolist(), chosen.tolist(), strict=True):
-        answer.start(row)
+    for answer, token, logprob in zip(answers, tokens.tolist(), chosen.tolist(), strict=True):
         answer.add(token, logprob)
     return resume(language, cache, tokens, mask, place, how, answers, choose)
 
@@ -136,8 +137,17 @@ def resume(
     answers: list[Decoded],
     choose: Chooser,
 ) -> list[Decoded]:
-    """As `decode`, from answers whose last tokens (B,), due at position `place`, the cache has not seen yet."""
-    while not all(how.ended(answer) for answer in answers):
+    """As `decode`, from answers whose last tokens (B,), due at position `place`, the cache has not seen yet.
+
+    Rows that have ended are dropped once they are half of all: the others go on without them, on a copy.
+    """
+    rows = answers
+    while going := [row for row, answer in enumerate(rows) if not how.ended(answer)]:
+        if 2 * len(going) <= len(rows):
+            kept = torch.tensor(going, device=tokens.device)
+            cache.batch_select_indices(kept)
+            tokens, place, mask = tokens[kept], place[kept], None if mask is None else mask[kept]
+            rows = [rows[row] for row in going]
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         out = language(
@@ -150,7 +160,7 @@ def resume(
         logits, place = out.logits[:, -1], place + 1
         tokens = choose(logits)
         logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-        for answer, token, logprob in zip(answers, tokens.tolist(), logprobs.tolist(), strict=True):
+        for answer, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
             if not how.ended(answer):
                 answer.add(token, logprob)
     return answers

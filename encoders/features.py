@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from encoders import pixels
 from encoders.errors import ImageError
@@ -103,23 +104,28 @@ def match_features(backbone: NestedLlava, encoded: LlavaImages, questions: Seque
     is at home, their least and their mean; how far a best cosine stands out; how well tokens are covered by words.
     """
     table = backbone.language.get_input_embeddings().weight
-    centre = table.mean(dim=0).float()
-    rows = []
-    for tokens, question in zip(encoded.tokens(backbone.ladder[-1]).float(), questions, strict=True):
-        words = table[backbone.text_ids(question)].float() - centre
-        cosines = functional.normalize(words, dim=-1) @ functional.normalize(tokens - tokens.mean(0), dim=-1).T
-        best, covered = cosines.amax(dim=1), cosines.amax(dim=0)
-        home = torch.softmax(cosines * _SHARPNESS, dim=1)
-        entropy = -(home * home.clamp(min=_TINY).log()).sum(dim=1)
-        rows.append(
-            torch.stack(
-                [
-                    *(best.max(), best.mean(), best.std(unbiased=False), entropy.min(), entropy.mean()),
-                    *((best - cosines.mean(dim=1)).max(), covered.mean(), covered.std(unbiased=False)),
-                ]
-            )
-        )
-    return torch.stack(rows).cpu().numpy()
+    asked = [table[backbone.text_ids(question)].float() - table.mean(dim=0).float() for question in questions]
+    words = functional.normalize(pad_sequence(asked, batch_first=True), dim=-1)
+    lengths = torch.tensor([len(own) for own in asked], device=words.device)
+    there = torch.arange(words.shape[1], device=words.device) < lengths[:, None]
+    tokens = encoded.tokens(backbone.ladder[-1]).float()
+    cosines = words @ functional.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1).transpose(1, 2)
+    best, covered = cosines.amax(dim=2), cosines.masked_fill(~there[:, :, None], -torch.inf).amax(dim=1)
+    home = torch.softmax(cosines * _SHARPNESS, dim=2)
+    entropy = -(home * home.clamp(min=_TINY).log()).sum(dim=2)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * there).sum(dim=1) / lengths
+
+    def most(values: Tensor) -> Tensor:
+        return values.masked_fill(~there, -torch.inf).amax(dim=1)
+
+    columns = [
+        *(most(best), mean(best), mean((best - mean(best)[:, None]).square()).sqrt()),
+        *(-most(-entropy), mean(entropy), most(best - cosines.mean(dim=2))),
+        *(covered.mean(dim=1), covered.std(dim=1, unbiased=False)),
+    ]
+    return torch.stack(columns, dim=1).cpu().numpy()
 
 
 def _patch_statistics(patches: Tensor) -> Tensor:

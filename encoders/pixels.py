@@ -44,6 +44,7 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
     channels = colours[..., 0], colours[..., 1], colours[..., 2]  # max over an axis of three is ten times slower
     brightest = functools.reduce(np.maximum, channels)
     spread = brightest - functools.reduce(np.minimum, channels)
+    quarters = [channel.astype(np.uint8) // 64 for channel in channels]
     edges = [_edges(_shrunk(luminance, scale)) for scale in _SCALES]
     values = [
         math.log(picture.width * picture.height),
@@ -53,7 +54,7 @@ def pixel_statistics(picture: Image.Image) -> np.ndarray:
         luminance.std(),
         _entropy(luminance.astype(np.uint8).ravel() // 4, 64),
         (spread / np.maximum(brightest, 1)).mean(),
-        _entropy((colours.astype(np.uint8) // 64 @ np.array([16, 4, 1], dtype=np.uint8)).ravel(), 64),
+        _entropy((16 * quarters[0] + 4 * quarters[1] + quarters[2]).ravel(), 64),
         *(there.mean() for there in edges),
         *_spectrum(luminance),
         *_cells(edges[0], luminance),
@@ -78,8 +79,10 @@ def _shrunk(luminance: np.ndarray, factor: int) -> np.ndarray:
         return luminance
     height, width = (max(1, length // factor) for length in luminance.shape)
     rows, columns = (min(factor, length) for length in luminance.shape)
-    cut = luminance[: height * rows, : width * columns]
-    return cut.reshape(height, rows, width, columns).mean(axis=(1, 3))
+    cells = luminance[: height * rows, : width * columns].reshape(height, rows, width, columns)
+    # Sums of slices: a mean over two axes of four takes up to five times as long.
+    total = sum(sum(cells[:, row, :, column] for column in range(columns)) for row in range(rows))
+    return np.asarray(total / np.float32(rows * columns))
 
 
 def _edges(luminance: np.ndarray) -> np.ndarray:

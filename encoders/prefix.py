@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from encoders.backbone import Generation
-from encoders.cache import new_cache, select
-from encoders.decoding import Decoded, Decoding, resume
+from encoders.cache import new_cache
+from encoders.decoding import Decoded, Decoding, begun
 from encoders.errors import BudgetError, QuestionError
 from encoders.reading import Reading, Segments
+from encoders.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from encoders.encoded import LlavaImages
@@ -138,27 +140,29 @@ class VisualPrefix:
         self._check_count("list of answers", answers)
         if drafts is not None:
             self._check_count("draft", drafts)
-        return self._measure(_Asked(self._backbone, questions, answers), max_new_tokens, drafts)
+        how = self._backbone.decoding(max_new_tokens)
+        if not self._causal:
+            return _alone(self._backbone, self._encoded, questions, answers, self.m, max_new_tokens)
+        asked = _Asked(self._backbone, questions, answers)
+        unfinished = Unfinished(self._backbone.language, how, enough=len(questions))
+        decoded, _, scores = self._begin(asked, how, drafts, unfinished)
+        unfinished.finish()
+        return asked.generations(decoded, self.m), scores
 
     @torch.inference_mode()
-    def _measure(
-        self, asked: _Asked, max_new_tokens: int | None, drafts: Sequence[Sequence[int]] | None
-    ) -> tuple[list[Generation], list[np.ndarray]]:
-        backbone = self._backbone
-        how = backbone.decoding(max_new_tokens)
-        if not self._causal:
-            return _alone(backbone, self._encoded, asked.questions, asked.answers, self.m, max_new_tokens)
-        suffixes, segments = asked.suffixes, asked.targets
+    def _begin(
+        self, asked: _Asked, how: Decoding, drafts: Sequence[Sequence[int]] | None, unfinished: Unfinished
+    ) -> tuple[list[Decoded], list[Sequence[int]], list[np.ndarray]]:
+        """One pass: (answers, of which some may wait in `unfinished`; drafts for another m; log-probabilities)."""
+        segments = asked.targets
         if drafts is not None:
             cut = [list(draft)[: how.max_new_tokens] for draft in drafts]
             new = [draft and draft not in row for row, draft in zip(segments, cut, strict=True)]
             segments = [[*row, draft] if own else row for row, draft, own in zip(segments, cut, new, strict=True)]
         with self._untouched():
-            reading, logprobs = self._read(suffixes, segments, how.max_new_tokens)
-            generated = self._check(reading, logprobs, how)
-        texts = [len(backbone.prefix_ids) + len(suffix) for suffix in suffixes]
-        generations = [backbone.generation(answer, self.m, text) for answer, text in zip(generated, texts, strict=True)]
-        return generations, reading.scores(logprobs, [len(row) for row in asked.targets])
+            reading, logprobs = self._read(asked.suffixes, segments, how.max_new_tokens)
+            answers, guesses = self._check(reading, logprobs, how, unfinished)
+        return answers, guesses, reading.scores(logprobs, [len(row) for row in asked.targets])
 
     def _check_count(self, what: str, rows: Sequence[object]) -> None:
         if len(rows) != len(self._encoded):
@@ -182,43 +186,33 @@ class VisualPrefix:
         logprobs: Tensor = language.lm_head(reading.told(hidden)).float().log_softmax(-1)
         return reading, logprobs
 
-    def _check(self, reading: Reading, logprobs: Tensor, how: Decoding) -> list[Decoded]:
-        """Follow in each row the segment that the model itself would have said furthest, then decode what is open."""
+    def _check(
+        self, reading: Reading, logprobs: Tensor, how: Decoding, unfinished: Unfinished
+    ) -> tuple[list[Decoded], list[Sequence[int]]]:
+        """Follow in each row the segment that the model itself would have said furthest; what is open waits.
+
+        Returns:
+            The answers, and what each may be at another m: itself; where it waits, as if it went on like that segment.
+        """
         best = logprobs.max(dim=-1)
         choices, values = best.indices.tolist(), best.values.tolist()
-        answers, kept = [], []
-        for row, segments in enumerate(reading.segments):
-            paths = [reading.path(row, k) for k in range(len(segments))]
-            agreed = [
-                _agreed([choices[row][place] for place in path], s) for path, s in zip(paths, segments, strict=True)
-            ]
-            chosen = max(range(len(segments)), key=lambda k: agreed[k], default=None)
-            answer = Decoded()
-            answer.start(logprobs[row, 0])
-            for place in [0] if chosen is None else paths[chosen][: agreed[chosen] + 1]:
-                answer.add(choices[row][place], values[row][place])
-                if how.ended(answer):
+        followed = [reading.followed(row, own) for row, own in enumerate(choices)]
+        answers = begun(logprobs[:, 0])
+        for row, (segment, count) in enumerate(followed):
+            for place in reading.path(row, segment)[: count + 1]:
+                answers[row].add(choices[row][place], values[row][place])
+                if how.ended(answers[row]):
                     break
-            answers.append(answer)
-            kept.append(chosen)
         if rows := [row for row, answer in enumerate(answers) if not how.ended(answer)]:
-            self._finish(reading, rows, kept, answers, how)
-        return answers
-
-    def _finish(
-        self, reading: Reading, rows: list[int], kept: list[int | None], answers: list[Decoded], how: Decoding
-    ) -> None:
-        """Decode the open rows on a copy of their part of the cache; all but what they agreed to is masked."""
-        cache = select(self._cache, rows)
-        device = self._backbone.device
-        accepted = [len(answers[row].token_ids) - 1 for row in rows]
-        mask = torch.stack([reading.seen(row, kept[row], count) for row, count in zip(rows, accepted, strict=True)])
-        tokens = torch.tensor([answers[row].token_ids[-1] for row in rows], device=device)
-        place = torch.tensor(
-            [reading.starts[row] + count for row, count in zip(rows, accepted, strict=True)], device=device
-        )
-        language, open_answers = self._backbone.language, [answers[row] for row in rows]
-        resume(language, cache, tokens, mask.to(device), place, how, open_answers, how.chooser(device))
+            read = [len(answers[row].token_ids) - 1 for row in rows]
+            masks = [reading.seen(row, followed[row][0], count) for row, count in zip(rows, read, strict=True)]
+            places = [reading.starts[row] + count for row, count in zip(rows, read, strict=True)]
+            unfinished.add(self._cache, rows, masks, places, [answers[row] for row in rows])
+        guesses: list[Sequence[int]] = [answer.token_ids for answer in answers]
+        for row, (segment, _) in enumerate(followed):
+            if segment is not None and not how.ended(answers[row]):
+                guesses[row] = [*guesses[row], *reading.segments[row][segment][len(guesses[row]) :]]
+        return answers, guesses
 
     def score(self, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Log-probability of each given answer and its end token, (n,) float64; the cache is left as it was."""
@@ -245,19 +239,18 @@ class _Asked:
 
     @cached_property
     def suffixes(self) -> list[list[int]]:
-        return [self.backbone.suffix_ids(question) for question in self.questions]
+        ids = {question: self.backbone.suffix_ids(question) for question in set(self.questions)}
+        return [ids[question] for question in self.questions]
 
     @cached_property
     def targets(self) -> list[list[list[int]]]:
-        return [[self.backbone.answer_ids(answer) for answer in row] for row in self.answers]
+        ids = {answer: self.backbone.answer_ids(answer) for answer in set(chain.from_iterable(self.answers))}
+        return [[ids[answer] for answer in row] for row in self.answers]
 
-
-def _agreed(choices: Sequence[int], segment: Sequence[int]) -> int:
-    """How many of a segment's tokens the model would have said, from the first on."""
-    for count, (choice, token) in enumerate(zip(choices, segment, strict=False)):
-        if choice != token:
-            return count
-    return len(segment)
+    def generations(self, decoded: Sequence[Decoded], m: int) -> list[Generation]:
+        """What was decoded at this m, one answer to each question."""
+        texts = [len(self.backbone.prefix_ids) + len(suffix) for suffix in self.suffixes]
+        return [self.backbone.generation(answer, m, text) for answer, text in zip(decoded, texts, strict=True)]
 
 
 def extend(prefix: VisualPrefix, m: int) -> VisualPrefix:
@@ -292,15 +285,21 @@ def measure_ladder(
     max_new_tokens: int | None,
 ) -> tuple[list[list[Generation]], list[np.ndarray]]:
     """Greedy answers, and log-probabilities of given ones, at every m: (n lists of k, n of (answers, k) float64)."""
-    found: dict[int, tuple[list[Generation], list[np.ndarray]]] = {}
-    drafts: list[tuple[int, ...]] | None = None
-    asked = _Asked(backbone, questions, answers)
-    for k, prefix in _descending(backbone, encoded, ladder):
-        found[k] = prefix._measure(asked, max_new_tokens, drafts)
-        drafts = [generation.token_ids for generation in found[k][0]]
-    rows, rungs = range(len(questions)), range(len(ladder))
-    scores = [np.stack([found[k][1][row] for k in rungs], axis=1) for row in rows]
-    return [[found[k][0][row] for k in rungs] for row in rows], scores
+    if causal(backbone):
+        asked, how = _Asked(backbone, questions, answers), backbone.decoding(max_new_tokens)
+        unfinished = Unfinished(backbone.language, how, enough=len(questions) // 2)
+        parts: dict[int, tuple[list[Decoded], list[np.ndarray]]] = {}
+        drafts: list[Sequence[int]] | None = None
+        for k, prefix in _descending(backbone, encoded, ladder):
+            decoded, drafts, scores = prefix._begin(asked, how, drafts, unfinished)
+            parts[k] = decoded, scores
+        unfinished.finish()
+        found = [(asked.generations(parts[k][0], m), parts[k][1]) for k, m in enumerate(ladder)]
+    else:
+        found = [_alone(backbone, encoded, questions, answers, m, max_new_tokens) for m in ladder]
+    rows = range(len(questions))
+    scores = [np.stack([own[row] for _, own in found], axis=1) for row in rows]
+    return [[said[row] for said, _ in found] for row in rows], scores
 
 
 def _descending(

@@ -6,6 +6,7 @@ Knows token ids and places. Knows no pictures, no m and no model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -52,18 +53,31 @@ class Reading:
         """Of (B, S, D) what tells of answers, (B, places, D): from the last token of each question on."""
         return hidden.gather(1, self._told[:, :, None].expand(-1, -1, hidden.shape[2]))
 
-    def path(self, row: int, segment: int) -> list[int]:
-        """Where, counted from the last question token, each token of a segment is predicted."""
+    def path(self, row: int, segment: int | None) -> list[int]:
+        """Where, counted from the last question token, each token of a segment is predicted; of none, the first one."""
+        if segment is None:
+            return [0]
         start = self._offsets[row][segment]
         return [0, *range(start + 1, start + len(self.segments[row][segment]))]
 
+    def followed(self, row: int, choices: Sequence[int]) -> tuple[int | None, int]:
+        """The segment that choices, one for each place, go furthest along, and how many of its tokens that is."""
+        agreed = [self._agreed(row, k, choices) for k in range(len(self.segments[row]))]
+        best = max(range(len(agreed)), key=agreed.__getitem__, default=None)
+        return best, 0 if best is None else agreed[best]
+
+    def _agreed(self, row: int, segment: int, choices: Sequence[int]) -> int:
+        tokens = self.segments[row][segment]
+        same = (choices[place] == token for place, token in zip(self.path(row, segment), tokens, strict=True))
+        return sum(takewhile(bool, same))
+
     def scores(self, logprobs: Tensor, counts: Sequence[int]) -> list[np.ndarray]:
         """Log-probabilities of the first `counts[row]` segments of each row."""
-        found = []
-        for row, count in enumerate(counts):
-            own = [logprobs[row, self.path(row, k), self.segments[row][k]].double().sum() for k in range(count)]
-            found.append(np.array([float(value) for value in own]))
-        return found
+        told = logprobs.cpu().numpy()
+        return [
+            np.array([told[row, self.path(row, k), self.segments[row][k]].sum(dtype=np.float64) for k in range(count)])
+            for row, count in enumerate(counts)
+        ]
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """Additive (B, 1, S, length + S); None where plain causal attention is the same."""

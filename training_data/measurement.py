@@ -150,6 +150,18 @@ def encode(backbone: NestedLlava, opened: Sequence[Opened], questions: Sequence[
     return spread, np.concatenate([shown[rows], features.match_features(backbone, spread, questions)], axis=1)
 
 
+def tokens_read(backbone: NestedLlava, example: Example) -> int:
+    """About how many tokens a pass reads of an example: its question, given answers, a draft as long as the longest.
+
+    None where they cannot be read: that is told when they are.
+    """
+    try:
+        answers = [len(backbone.answer_ids(answer)) for answer in _candidates(example)]
+        return len(backbone.suffix_ids(example.question)) + sum(answers) + max(answers, default=0)
+    except MatryoshkaError:
+        return 0
+
+
 def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower()
 

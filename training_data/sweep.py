@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from encoders.errors import DataError
 from encoders.llava import NestedLlava
 from training_data import store
 from training_data.example import Example
-from training_data.measurement import Measurement, encode
+from training_data.measurement import Measurement, encode, tokens_read
 from training_data.opening import Numbered, opened_batches, shown
 from training_data.replicates import reordered
 from training_data.sources import fingerprint
@@ -29,7 +30,7 @@ from training_data.store import Store
 from training_data.tables import is_table
 
 BATCH = 32
-_WINDOW = 8  # batches whose examples are ordered by length
+_WINDOW = 8  # batches whose examples are ordered by width
 
 
 def sweep(
@@ -97,14 +98,14 @@ def sweep(
         "replicates": replicates,
         "max_new_tokens": backbone.decoding(max_new_tokens).max_new_tokens,
     }
-    measure = Measurement(backbone, rungs, max_new_tokens)
+    measure, width = Measurement(backbone, rungs, max_new_tokens), partial(tokens_read, backbone)
     with Store(Path(out), manifest, {} if source is None else {"source": dict(source)}) as file:
         done = [file.done(replicate) for replicate in range(replicates)]
         there, what = sum(map(len, done)), f"sweep {backbone.name}"
         bar = tqdm(total=count * replicates, initial=there, desc=what, unit=" examples", mininterval=1)
         total, measured = file.scores()
         for replicate in range(replicates):
-            batches = _batches(examples, done[replicate], batch_size, replicate)
+            batches = _batches(examples, done[replicate], batch_size, replicate, width)
             for batch, opened in opened_batches(batches, backbone.preparation, replicate, workers):
                 result = measure(batch, opened, replicate)
                 file.add(result.examples, result.measurements, result.failures)
@@ -145,26 +146,25 @@ def _check_gold(examples: Iterable[Example], count: int) -> None:
         )
 
 
-def _batches(examples: Iterable[Example], done: set[int], size: int, replicate: int) -> Iterator[list[Numbered]]:
-    """Blocks of examples of like length without those that are done; in replicates, with choices in another order.
+def _batches(
+    examples: Iterable[Example], done: set[int], size: int, replicate: int, width: Callable[[Example], int]
+) -> Iterator[list[Numbered]]:
+    """Blocks of examples of like width without those that are done; in replicates, with choices in another order.
 
     Blocks are cut before the done ones are dropped: batches do not depend on where a run was killed, and neither do the
     last digits of what is computed in them.
     """
     for window in _blocks(_neighbours(examples), _WINDOW * size):
-        for block in _blocks(by_length(window), size):
+        for block in _blocks(by_width(window, width), size):
             if left := [(number, reordered(example, replicate)) for number, example in block if number not in done]:
                 yield left
 
 
-def by_length(window: Sequence[Numbered]) -> list[Numbered]:
-    """Pictures by how much is asked and answered about them: a batch is as wide as the longest of its texts."""
+def by_width(window: Sequence[Numbered], width: Callable[[Example], int]) -> list[Numbered]:
+    """Pictures by the tokens that their questions take to read: a batch is as wide as the widest of its rows."""
     pictures = [list(own) for _, own in groupby(window, key=lambda numbered: shown(numbered[1]))]
-    return [numbered for own in sorted(pictures, key=_longest) for numbered in own]
-
-
-def _longest(asked: list[Numbered]) -> int:
-    return max(len(example.question) + max(map(len, example.answers), default=0) for _, example in asked)
+    ordered = sorted(pictures, key=lambda asked: max(width(example) for _, example in asked))
+    return [numbered for own in ordered for numbered in own]
 
 
 def _blocks(numbered: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:
@@ -207,10 +207,11 @@ def refresh_features(
     kept = {key: value for key, value in about.items() if key not in ("format", "finished", "features")}
     wanted = kept | {"backbone": [backbone.name, backbone.fingerprint], "data": digest}
     rows: list[tuple[int, int, np.ndarray]] = []
+    width = partial(tokens_read, backbone)
     with Store(path, wanted) as file, tqdm(total=count * kept["replicates"], desc="features", unit=" examples") as bar:
         for replicate in range(kept["replicates"]):
             for batch, opened in opened_batches(
-                _batches(examples, set(), BATCH, replicate), backbone.preparation, replicate, workers
+                _batches(examples, set(), BATCH, replicate, width), backbone.preparation, replicate, workers
             ):
                 there = [k for k, picture in enumerate(opened) if picture.pixels is not None]
                 if there:

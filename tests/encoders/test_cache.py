@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, MistralConfig
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-from encoders.cache import InPlaceLayer, new_cache, select
+from encoders.cache import InPlaceLayer, new_cache, select, stacked
 
 CONFIG = LlamaConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2)
 
@@ -73,13 +73,28 @@ def test_rows_may_change_between_passes(pair, change):
 
 def test_chosen_rows_are_a_copy(pair):
     ours, stock = pair
-    few = select(ours, [2, 0])
+    few = stacked([select(ours, [2, 0])])
     stock.batch_select_indices(torch.tensor([2, 0]))
     held = [layer.keys.clone() for layer in ours.layers]
     same(few, stock)
     appended((few, stock), 1, rows=2)
     same(few, stock)
     assert all(torch.equal(layer.keys, keys) for layer, keys in zip(ours.layers, held, strict=True))
+
+
+def test_rows_of_caches_of_any_length_are_stacked_with_zeros_behind_the_shorter(pair):
+    ours, _ = pair
+    long = select(ours, [1])
+    ours.crop(-6)
+    short = select(ours, [2, 0])
+    expected = [[part.clone() for part in layer] for layer in (*long, *short)]
+    whole = stacked([long, short])
+    assert long == short == []  # emptied as they were read: one layer at a time is held twice
+    assert whole.get_seq_length() == 16
+    for layer, rows in zip(whole.layers, zip(expected[:2], expected[2:], strict=True), strict=True):
+        for held, first, others in zip((layer.keys, layer.values), *rows, strict=True):
+            assert torch.equal(held[:1], first) and torch.equal(held[1:, :, :10], others)
+            assert not held[1:, :, 10:].any()
 
 
 def test_sliding_windows_stay_as_they_are():

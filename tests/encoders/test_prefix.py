@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import prefix
+from encoders import prefix, unfinished
 from encoders.errors import BackboneError, BudgetError, QuestionError
 from encoders.prefix import VisualPrefix
 from tests.conftest import CONNECTORS
@@ -91,7 +91,7 @@ def test_right_drafts_save_the_decoding_steps(tiny, pictures, questions, monkeyp
     encoded = tiny.encode(pictures)
     right = [g.token_ids for g in tiny.generate(encoded, questions, 9)]
     cache = VisualPrefix(tiny, encoded, 9)
-    monkeypatch.setattr(prefix, "resume", lambda *_: pytest.fail("decoded what was drafted"))
+    monkeypatch.setattr(unfinished, "resume", lambda *_: pytest.fail("decoded what was drafted"))
     cache.ask(questions, drafts=right)
 
 
@@ -116,7 +116,7 @@ def test_a_given_answer_that_is_right_saves_the_decoding_steps(tiny, pictures, q
     right = [g.token_ids for g in tiny.generate(encoded, questions, 9)]
     spelled = {f"answer {row}": list(ids) for row, ids in enumerate(right)} | {"no": [7, 7, 2]}
     monkeypatch.setattr(tiny, "answer_ids", spelled.__getitem__)
-    monkeypatch.setattr(prefix, "resume", lambda *_: pytest.fail("decoded what was given"))
+    monkeypatch.setattr(unfinished, "resume", lambda *_: pytest.fail("decoded what was given"))
     generations, _ = VisualPrefix(tiny, encoded, 9).measure(questions, [["no", f"answer {row}"] for row in range(4)])
     assert [g.token_ids for g in generations] == right
 
@@ -288,7 +288,7 @@ def test_a_question_that_is_interrupted_leaves_the_cache_as_it_was(tiny, picture
     def stop(*_, **__):
         raise stopped
 
-    for owner, name in ((layer, "forward"), (prefix, "resume")):  # in the pass, one layer done; in decoding
+    for owner, name in ((layer, "forward"), (unfinished, "resume")):  # in the pass, one layer done; in decoding
         with monkeypatch.context() as patched, pytest.raises(stopped):
             patched.setattr(owner, name, stop)
             held.ask(questions)

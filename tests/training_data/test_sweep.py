@@ -24,6 +24,7 @@ from encoders.features import VERSION, feature_names
 from training_data import opening, store
 from training_data import sweep as sweeping
 from training_data.example import Example
+from training_data.measurement import tokens_read
 from training_data.outcomes import Outcomes
 from training_data.replicates import reordered
 from training_data.scores import score
@@ -82,10 +83,14 @@ def test_one_vision_pass_per_picture_of_a_batch(tiny, examples, tmp_path, monkey
     assert seen == [4]
 
 
-def test_texts_of_like_length_stand_in_a_batch():
+def asked_length(example):
+    return len(example.question)
+
+
+def test_rows_of_like_width_stand_in_a_batch():
     lengths = np.random.default_rng(0).integers(1, 60, 70)
     asked = [Example(f"q{k}", f"{k}.png", "x" * size, ("1",), "g", "d") for k, size in enumerate(lengths)]
-    blocks = list(sweeping._batches(asked, set(), 4, 0))
+    blocks = list(sweeping._batches(asked, set(), 4, 0, asked_length))
     assert [len(block) for block in blocks] == [4] * 17 + [2]
     numbers = [number for block in blocks for number, _ in block]
     assert [sorted(part) for part in (numbers[:32], numbers[32:64])] == [[*range(32)], [*range(32, 64)]]
@@ -97,6 +102,14 @@ def test_texts_of_like_length_stand_in_a_batch():
     assert padding(numbers) < padding(range(70)) / 3
 
 
+def test_a_row_is_as_wide_as_all_that_is_read_of_it(tiny):
+    """Question, every candidate, and a draft as long as the longest; what cannot be read is no row at all."""
+    example = Example("q", "1.png", "what is there", ("red", "blue"), "g", "d", choices=("red", "blue", "orange"))
+    ids = [len(tiny.answer_ids(text)) for text in ("red", "blue", "orange")]
+    assert tokens_read(tiny, example) == len(tiny.suffix_ids("what is there")) + sum(ids) + max(ids)
+    assert tokens_read(tiny, replace(example, question=" ")) == 0
+
+
 @pytest.mark.parametrize(("size", "passes"), [(8, 10), (10, 5), (32, 5)])
 def test_a_batch_runs_on_to_the_end_of_a_pictures_questions(tiny, pictures, tmp_path, monkeypatch, size, passes):
     """18 questions a picture, as in POPE: cut at a fixed size, batches of 8 took 15 vision passes, and of 10 took 13.
@@ -105,11 +118,13 @@ def test_a_batch_runs_on_to_the_end_of_a_pictures_questions(tiny, pictures, tmp_
     """
     shown = [*pictures, Image.new("RGB", (20, 20), "red")]
     asked = [Example(f"q{k}", shown[k // 18], f"what {k % 18}", ("1",), f"p{k // 18}", "d") for k in range(90)]
-    blocks = list(sweeping._batches(asked, set(), size, 0))
+    blocks = list(sweeping._batches(asked, set(), size, 0, asked_length))
     assert [number for block in blocks for number, _ in block] == list(range(90))
     assert max(map(len, blocks)) <= 2 * size and min(map(len, blocks[:-1])) >= size
     assert sum(len({example.group for _, example in block}) for block in blocks) == passes
-    later = list(sweeping._batches(asked, {number for block in blocks[:2] for number, _ in block}, size, 0))
+    later = list(
+        sweeping._batches(asked, {number for block in blocks[:2] for number, _ in block}, size, 0, asked_length)
+    )
     assert later == blocks[2:]
     if size != 10:
         return
@@ -206,7 +221,7 @@ def test_workers_that_outrun_the_model_do_not_fill_the_memory(tiny, examples, mo
     drawn = []
     real = opening._distinct
     monkeypatch.setattr(opening, "_distinct", lambda batch: drawn.append(1) or real(batch))
-    found = opening.opened_batches(sweeping._batches(many, set(), 4, 0), tiny.preparation, 0, 2)
+    found = opening.opened_batches(sweeping._batches(many, set(), 4, 0, asked_length), tiny.preparation, 0, 2)
     for taken in range(1, 9):
         next(found)
         time.sleep(0.05)
@@ -292,10 +307,12 @@ def test_nothing_is_taken_for_a_default(tiny, examples, tmp_path, name):
 
 def test_questions_about_one_picture_are_measured_side_by_side_wherever_they_stand(pictures):
     asked = [Example(f"q{k}", pictures[k % 3], "what", ("1",), f"p{k % 3}", "d") for k in range(9)]
-    batches = list(sweeping._batches(asked, {4}, 3, 0))
+    batches = list(sweeping._batches(asked, {4}, 3, 0, asked_length))
     assert [[number for number, _ in batch] for batch in batches] == [[0, 3, 6], [1, 7], [2, 5, 8]]
     drawn = (example for example in asked)  # what can be gone through once is taken as it comes
-    assert [number for batch in sweeping._batches(drawn, set(), 4, 0) for number, _ in batch] == list(range(9))
+    assert [number for batch in sweeping._batches(drawn, set(), 4, 0, asked_length) for number, _ in batch] == list(
+        range(9)
+    )
 
 
 def test_a_sweep_writes_no_table(tiny, examples, tmp_path):
