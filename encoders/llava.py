@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -372,7 +373,7 @@ class NestedLlava(nn.Module):
 
     # ---- cost
 
-    @property
+    @cached_property
     def vision_shape(self) -> VisionShape:
         """Sizes of the tower as it runs."""
         config = self.vision.config
@@ -380,7 +381,7 @@ class NestedLlava(nn.Module):
             config.image_size, config.patch_size, config.hidden_size, config.intermediate_size, config.num_hidden_layers
         )
 
-    @property
+    @cached_property
     def language_shape(self) -> LanguageShape:
         """Sizes of the language model."""
         config = self.language.config
@@ -420,7 +421,11 @@ class NestedLlava(nn.Module):
     @property
     def profile_key(self) -> tuple[str, str, str]:
         """What a latency profile is kept under: a hash of the configuration (speed follows shapes), device, dtype."""
-        return digest(self.config.canonical(), {}), self.device.type, str(self.dtype).removeprefix("torch.")
+        return self._shapes_digest, self.device.type, str(self.dtype).removeprefix("torch.")
+
+    @cached_property
+    def _shapes_digest(self) -> str:
+        return digest(self.config.canonical(), {})
 
     @property
     def profile(self) -> LatencyProfile | None:

@@ -6,8 +6,10 @@ Knows embeddings, lengths and padding. Knows no decoding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,22 +36,20 @@ class SplicedBatch:
         backbone, start = self.backbone, self.backbone.prefix_ids
         visual = self._visual()
         device = visual[0].device
-        lengths = [
-            len(start) + m + len(suffix) + len(target)
-            for m, suffix, target in zip(self.m, self.suffixes, self.targets, strict=True)
-        ]
-        self.longest = max(lengths)
+        texts = [[*suffix, *target] for suffix, target in zip(self.suffixes, self.targets, strict=True)]
+        lengths = np.array([len(start) + m + len(text) for m, text in zip(self.m, texts, strict=True)])
+        self.longest = int(lengths.max())
         backbone.check_length(self.longest)
-        head = backbone.embed(torch.tensor(start, device=device))
-        self.embeds = head.new_zeros(len(lengths), self.longest, head.shape[-1])
-        for row, (suffix, target) in enumerate(zip(self.suffixes, self.targets, strict=True)):
-            tail = backbone.embed(torch.tensor([*suffix, *target], device=device))
-            self.embeds[row, self.longest - lengths[row] :] = torch.cat([head, visual[row].to(head.dtype), tail])
-        places = (
-            torch.arange(self.longest, device=device) - (self.longest - torch.tensor(lengths, device=device))[:, None]
-        )
-        self.positions = places.clamp(min=0)
-        self.mask = None if min(lengths) == self.longest else (places >= 0).long()
+        ids = torch.tensor([*start, *chain.from_iterable(texts)], device=device)
+        head, *tails = backbone.embed(ids).split([len(start), *map(len, texts)])
+        nothing = head.new_zeros(self.longest, head.shape[-1])
+        parts = zip((self.longest - lengths).tolist(), visual, tails, strict=True)
+        rows = [torch.cat([nothing[:pad], head, own.to(head.dtype), tail]) for pad, own, tail in parts]
+        self.embeds = rows[0][None] if len(rows) == 1 else torch.stack(rows)
+        places = np.arange(self.longest) - (self.longest - lengths)[:, None]
+        self.positions = torch.tensor(places.clip(min=0), device=device)
+        padded = int(lengths.min()) < self.longest
+        self.mask = torch.tensor(places >= 0, dtype=torch.int64, device=device) if padded else None
 
     def _visual(self) -> list[Tensor]:
         """Each row's m visual tokens, one connector pass for each m that occurs, the largest first."""
