@@ -3,7 +3,7 @@
 import pytest
 
 from encoders import unfinished
-from encoders.prefix import VisualPrefix
+from encoders.prefix import VisualPrefix, _Asked
 from tests.encoders.test_prefix import independent, same
 
 
@@ -48,3 +48,13 @@ def test_rows_that_ended_are_decoded_no_further(tiny, pictures, questions, monke
     drafts = [right[0][:-1], right[1][:-1], right[2][:-2], ()]
     assert [g.token_ids for g in prefix.ask(questions, 6, drafts)] == right
     assert rows == [4, 2, 1, 1, 1]
+
+
+def test_a_row_that_waits_is_guessed_to_go_on_as_what_it_followed(tiny, pictures, questions):
+    """One token of each draft is wrong: what the model says instead is known, and the draft's end is kept."""
+    encoded, how = tiny.encode(pictures), tiny.decoding(None)
+    right = [list(g.token_ids) for g in tiny.generate(encoded, questions, 9)]
+    drafts = [[*ids[:2], ids[2] + 1, *ids[3:]] for ids in right]
+    asked, waiting = _Asked(tiny, questions, [()] * 4), unfinished.Unfinished(tiny.language, how, enough=4)
+    _, guesses, _ = VisualPrefix(tiny, encoded, 9)._begin(asked, how, drafts, waiting)
+    assert guesses == right
