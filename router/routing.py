@@ -82,7 +82,8 @@ class Router:
     ) -> Router:
         """Learn to spend from measured outcomes; minutes on a CPU.
 
-        Four fifths of the pictures are fitted on, one fifth fixes prices. Replicates are left out.
+        Nine tenths of the pictures are fitted on, one tenth fixes prices (of fewer than 2,000, up to a fifth).
+        Replicates are left out.
 
         Args:
             outcomes: or a file of them.

@@ -67,7 +67,7 @@ def test_it_recovers_most_of_what_a_need_that_is_seen_allows(router, test):
 
 
 def test_a_table_of_questions_alone_earns_more_than_tf_idf_and_logistic_regression():
-    """The usual recipe for text, fitted on all pictures, where the router keeps a fifth of them for its prices."""
+    """The usual recipe for text, fitted on all pictures, where the router keeps a tenth of them for its prices."""
     train, test = make_worded(1500, seed=1), make_worded(2000, seed=2)
     router = Router.fit(train)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
