@@ -21,10 +21,9 @@ from training_data.readers.mme import COGNITION, PERCEPTION, Result, read_result
 from training_data.readers.pairing import Pair, none_left, pair, reworded
 from training_data.readers.pope import CATEGORIES
 from training_data.rows import Reading, Row, Tally, is_document, read_document
-from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_yes, score
+from training_data.scores import LETTERS, Scored, evalai_normal, mme_says, said_yes, score, served_vqa
 
 Figures = dict[str, Any]
-_SERVED = ("vqav2", "vizwiz")
 _CHOICES = LETTERS[:5]  # ScienceQA has five at most
 
 
@@ -70,12 +69,14 @@ def headline(
 def score_given(given: Given, example: Example) -> Scored:
     """Score an answer, prepared as LLaVA's scripts prepare it for a server where it is not prepared yet.
 
-    VQAv2's and VizWiz' answers pass EvalAI's processor; GQA's own eval.py compares what it is given as it is.
+    VizWiz' answers pass EvalAI's processor as VQAv2's do; what servers and GQA's own eval.py are given is compared as
+    it is.
     """
     if example.dataset == "gqa" and not given.raw:
         return Scored(float(given.text in example.answers))
-    served = example.dataset in _SERVED and given.raw
-    return score(evalai_normal(given.text) if served else given.text, example)
+    if example.dataset == "vqav2" and not given.raw:
+        return served_vqa(given.text, example)
+    return score(evalai_normal(given.text) if example.dataset == "vizwiz" and given.raw else given.text, example)
 
 
 @dataclass

@@ -86,13 +86,23 @@ def gqa(text: str, example: Example) -> Scored:
 
 
 def vqa(text: str, example: Example) -> Scored:
+    """VQAv2's soft accuracy of an answer as a model wrote it: EvalAI's processor prepares it, as LLaVA's script does.
+
+    https://github.com/haotian-liu/LLaVA/blob/main/scripts/convert_vqav2_for_submission.py
+    """
+    return served_vqa(evalai_normal(text), example)
+
+
+def served_vqa(text: str, example: Example) -> Scored:
     """VQA's soft accuracy, by VQAv2's evaluator: the mean over annotators of min(1, agreeing others / 3).
 
-    The answer is always normalised; of the gold answers only the punctuation is, and only where they differ.
+    Answer and gold answers are normalised alike, and only where the gold answers differ (the script since commit
+    a013f00; before it the answer always was, and of gold answers the punctuation).
     https://github.com/GT-Vision-Lab/VQA/blob/master/PythonEvaluationTools/vqaEvaluation/vqaEval.py
     """
-    gold = [_strip_punctuation(answer) for answer in example.answers] if len(set(example.answers)) > 1 else None
-    return Scored(_agreement(vqa_normal(text), gold or example.answers, example))
+    gold = [_one_line(answer) for answer in example.answers]
+    normal = vqa_normal if len(set(gold)) > 1 else _one_line
+    return Scored(_agreement(normal(text), [normal(answer) for answer in gold], example))
 
 
 def vizwiz(text: str, example: Example) -> Scored:

@@ -244,6 +244,29 @@ def test_scienceqa_in_llavas_form_lacks_the_image_key(folder):
     assert (seen.question, seen.answers, len(seen.choices)) == ("Which?\nA. x\nB. y", ("B",), 2)
 
 
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        ("B", "B"),
+        ("B.", "B"),
+        ("The answer is B. BECAUSE: A food web is a web.", "B"),
+        ("A food web models how matter moves. The answer is B.", "B"),
+        ("LECTURE: A pole is an end.\nSOLUTION: Poles.\n###\nANSWER: B.", "B"),
+        ("A food web models how matter moves.", None),
+        ("The answer is north.", None),
+    ],
+)
+def test_scienceqa_in_llavas_form_names_the_letter_wherever_its_scripts_put_it(folder, said, gold):
+    """scripts/convert_sqa_to_llava_base_prompt.py: answer, lecture and explanation in any order."""
+    turns = [{"from": "human", "value": "Which?\nA. x\nB. y"}, {"from": "gpt", "value": said}]
+    write(folder / "llava_test_QCM-LEA.json", json.dumps([{"id": "4", "conversations": turns}]))
+    if gold is None:
+        with pytest.raises(DataError, match="must name the right letter"):
+            read("scienceqa", folder, text_only=True)
+    else:
+        assert read("scienceqa", folder, text_only=True).examples[0].answers == (gold,)
+
+
 def test_mmbench_follows_references_and_groups_by_picture(folder):
     mmbench(folder)
     first, second = read("mmbench", folder).examples

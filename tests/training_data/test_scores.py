@@ -6,7 +6,7 @@ import pytest
 
 from encoders.errors import DataError
 from training_data.example import Example
-from training_data.scores import METRICS, YES_OR_NO, edit_distance, evalai_normal, score, vqa_normal
+from training_data.scores import METRICS, YES_OR_NO, edit_distance, evalai_normal, score, served_vqa, vqa_normal
 
 
 def example(metric, *answers, choices=None):
@@ -65,11 +65,27 @@ def test_soft_accuracy_leaves_one_of_ten_out(metric, agree, expected):
 def test_the_three_soft_accuracies_differ_in_what_they_do_to_gold_answers():
     apart = ["the cat"] * 9 + ["dog"]
     assert value("textvqa", "cat", *apart) == 1  # all gold answers are normalised
-    assert value("vqa", "cat", *apart) == 0  # of gold answers only the punctuation is
-    assert value("vqa", "cat", *["cat."] * 9, "dog") == 1
-    assert value("vqa", "cat", *["cat."] * 10) == 0  # and not even that where they agree
+    assert value("vqa", "cat", *apart) == 1  # so they are where they differ
+    assert value("vqa", "cat", *["cat."] * 10) == 0  # and not where they agree
     assert value("vizwiz", "cat", *["cat."] * 9, "dog") == 0  # gold answers are taken as they are
     assert value("textvqa", "Bob's", *["bob 's"] * 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "expected"),
+    [
+        ("none", ["none"] * 8 + ["nothing"] * 2, 1),  # question 411188011 of val2014; "none" was only made 0 in answers
+        ("none", ["none"] * 10, 1),
+        ("one on left", ["one on left"] * 6 + ["left"] * 4, 1),
+        ("Yes.", ["yes"] * 10, 0),  # sent to a server as it is; where all agree nothing is normalised
+        ("Yes.", ["yes"] * 9 + ["no"], 1),
+        (" two\n", ["two"] * 10, 1),
+    ],
+)
+def test_vqav2s_evaluator_treats_answers_and_gold_answers_alike(said, gold, expected):
+    """Worked by hand through vqaEval.py of commit a013f00."""
+    assert served_vqa(said, example("vqa", *gold)).value == expected
+    assert value("vqa", "Yes.", *["yes"] * 10) == 1  # as a model wrote it, EvalAI's processor comes first
 
 
 def test_soft_accuracy_needs_annotators():

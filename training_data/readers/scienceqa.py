@@ -26,7 +26,9 @@ from training_data.scores import listed
 
 LETTERS = "ABCDE"
 _OPTION = re.compile(r"(?:^|\s)\(?([A-E])[.)] ")
-_GOLD = re.compile(r"^(?:The answer is )?([A-E])\b")
+# in LLaVA's order of answer, lecture and explanation: "B", "The answer is B. BECAUSE: ...", "... The answer is B.",
+# "LECTURE: ... ### ANSWER: B."
+_GOLD = re.compile(r"^([A-E])\.?$|^The answer is ([A-E])\.|(?:The answer is|ANSWER:) ([A-E])\.?$")
 
 
 def read(folder: Folder, split: str | None) -> Iterator[Example]:
@@ -72,15 +74,16 @@ def _problem(folder: Folder, row: Row, split: str) -> Example:
 
 def _converted(folder: Folder, row: Row, split: str) -> Example:
     turns = row.rows("conversations")
-    if len(turns) < 2 or not (gold := _GOLD.match(turns[1].text("value"))):
+    if len(turns) < 2 or not (named := _GOLD.search(turns[1].text("value").strip())):
         row.refuse("the second turn must name the right letter", [turn.fields for turn in turns[1:2]])
+    gold = next(filter(None, named.groups()))
     question = turns[0].text("value").replace("<image>", "").strip()
-    letters = sorted(set(_OPTION.findall(question)) | {gold.group(1)})
+    letters = sorted(set(_OPTION.findall(question)) | {gold})
     return Example(
         id=row.name("id"),
         image=folder.picture(row, row.text("image"), split, f"images/{split}") if row.has("image") else (),
         question=question,
-        answers=(gold.group(1),),
+        answers=(gold,),
         group=row.name("id"),
         dataset="scienceqa",
         choices=tuple(letters),
