@@ -32,6 +32,13 @@ PICTURES = [
 BLIND = [example(name, name, "Ok. What is it?") for name in ("VizWiz_val_00000007.jpg", "VizWiz_val_00000012.jpg")]
 CHARTS = [example(f"human/{k}", "41.png", words) for k, words in enumerate(("How many foods?", "Which is least?"))]
 
+LABELS_SHOWN = [
+    example(f"{part}/{k}", f"images/{k}.jpg", "Is it red?", category=part, question_id=str(k))
+    for part in ("random", "popular")
+    for k in (1, 2)
+]
+TWINS = [example("lower", "p", "Is it 'hi'?"), example("upper", "p", "Is it 'Hi'?")]
+
 
 @pytest.mark.parametrize(
     ("examples", "answer", "meant"),
@@ -45,13 +52,19 @@ CHARTS = [example(f"human/{k}", "41.png", words) for k, words in enumerate(("How
         (PICTURES, given("7.b.png", "Is it old?", category="text"), "30"),
         (PICTURES, given("30", "Is it art?"), "30"),
         (CHARTS, given("41.png", "which is least?"), "human/1"),
+        (CHARTS, given("41.png", "Which is least? "), "human/1"),
+        (LABELS_SHOWN[:2], given("random/1", "Is it red?", image="images/2.jpg"), "random/2"),
+        (LABELS_SHOWN, given("0", "Is it red?", image_path="images/1.jpg", category="popular"), "popular/1"),
+        (TWINS, given("p", "Is it 'Hi'?\nAnswer with a word."), "upper"),
+        (TWINS, given("p", "Is it 'hi'?\nAnswer with a word."), "lower"),
         (BLIND, given("VizWiz_val_00000012.jpg"), "VizWiz_val_00000012.jpg"),
         (BLIND, given("12"), "VizWiz_val_00000012.jpg"),
         (BLIND, given("12", "Ok. What is it?\nWhen unsure, say so.\nAnswer with a word."), "VizWiz_val_00000012.jpg"),
     ],
     ids=[
         *("id", "category", "number", "folders", "picture", "words", "a category of their own", "id before words"),
-        *("chart", "picture's name", "picture's number", "picture's number and words"),
+        *("chart", "chart and space", "picture before id", "picture and category before number", "capital", "small"),
+        *("picture's name", "picture's number", "picture's number and words"),
     ],
 )
 def test_an_answer_finds_its_question_in_any_order_of_the_data(examples, answer, meant):
@@ -139,3 +152,24 @@ def test_an_answer_of_a_category_is_no_answer_to_anothers_question_of_that_numbe
         found(asked, [given("0", category="popular")])
     assert found(asked, [given("0", category="random"), given("1")]) == ["0", "1"]
     assert found([example("7", category=None)], [given("7", category="colour")]) == ["7"]
+
+
+def test_answers_without_ids_stand_in_the_order_of_the_questions():
+    """POPE's own: {"question": "Is there a cup in the image?", "answer": "yes"}."""
+    asked = [example(str(k), f"{k}.jpg", f"Is there a {what}?") for k, what in enumerate(("cup", "dog"))]
+    answers = [given("", f"Is there a {what}?", k) for k, what in enumerate(("cup", "dog"), 1)]
+    assert found(asked, answers) == ["0", "1"]
+    with pytest.raises(
+        DataError, match=r"line 2: .* in the order of the questions, here 'Is there a cup\?', was: .*dog"
+    ):
+        found(asked, answers[::-1])
+    with pytest.raises(DataError, match="must be as many as the questions, 2, was: 1; name the split"):
+        found(asked, answers[:1])
+
+
+def test_an_answer_that_is_its_question_is_refused():
+    """A label row with an answer beside it: its "text" is the question, and was scored as the answer."""
+    asked = [example("1", "1.jpg", "Is there a cup?")]
+    row = Row("a.jsonl", "line 1", {"question_id": 1, "text": "Is there a cup?", "answer": "yes"})
+    with pytest.raises(DataError, match=r"an answer must not be its question, was: 'Is there a cup\?'; name"):
+        found(asked, [Given("1", None, "Is there a cup?", row)])

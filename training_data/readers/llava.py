@@ -6,8 +6,9 @@ One row of a question file (JSON Lines), https://github.com/haotian-liu/LLaVA/bl
 
 One row of an answer file: {"question_id": 0, "prompt": "What is shown?\nAnswer ...", "text": "A cat.", ...}.
 VQA's servers take {"question_id", "answer"}, DocVQA's {"questionId", "answer"}, VizWiz's {"image", "answer"} and GQA's
-{"questionId", "prediction"}, as a JSON array; ChartQA's answers are {"imgname", "query", "prediction"}; all of them are
-read here. Knows no gold answer but what a question file carries itself under "answer" or "label".
+{"questionId", "prediction"}, as a JSON array; ChartQA's answers are {"imgname", "query", "prediction"}, POPE's own
+{"question", "answer"} in the order of its questions; all of them are read here. Knows no gold answer but what a
+question file carries itself under "answer" or "label".
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from training_data.example import Example
-from training_data.readers.folder import Folder
+from training_data.readers.folder import PICTURES, Folder
 from training_data.rows import TABLES, Row, Tally, ending, read_rows
 
 _IDS = ("question_id", "questionId", "id", "index", "image", "imgname")
+_PICTURES = ("image_path", "image", "imgname")
 _PROMPTS = ("prompt", "question", "query")
 _ANSWERS = ("prediction", "text", "answer")  # VLMEvalKit's tables have the gold answer beside the prediction
 _INSTRUCTION = re.compile(r"^\s*(<image>|Answer with .*|Answer the question using .*|Reference OCR token:.*)\s*$")
@@ -36,6 +38,12 @@ class Given:
     prompt: str | None
     text: str
     row: Row
+
+    @property
+    def pictures(self) -> list[str]:
+        """Names of the picture that the row shows, as far as it names one."""
+        said = [self.row.fields.get(name) for name in _PICTURES]
+        return [picture_name(name) for name in said if isinstance(name, str)]
 
     @property
     def raw(self) -> bool:
@@ -79,7 +87,15 @@ def _given(row: Row) -> Given:
     empty = column is not None and tabled and not row.has(column)
     text = "" if empty else row.text(*(_ANSWERS if column is None else (column,)), empty=True)
     prompt = row.name(*_PROMPTS, empty=True) if any(map(row.has, _PROMPTS)) else None
-    return Given(row.name(*_IDS), prompt, text, row)
+    nameless = prompt and not any(name in row.fields for name in _IDS)  # POPE's own answers stand in its order
+    return Given("" if nameless else row.name(*_IDS), prompt, text, row)
+
+
+def picture_name(name: str) -> str:
+    """A picture's name without ending and without the folders between subtask and file."""
+    path = PurePosixPath(name)
+    stem = path.stem if path.suffix.lower() in PICTURES else path.name
+    return "/".join([*path.parts[:-1][:1], stem])
 
 
 def plain_question(prompt: str) -> str:

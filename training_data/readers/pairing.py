@@ -1,8 +1,9 @@
 """Which question an answer is to.
 
 By id; by category and number, where ids start anew in every file (POPE's labels); by picture and question, where
-answers go by their picture (TextVQA, ChartQA, and MME, whose answers name both questions of a picture alike); or, where
-the id is a picture's name, by the number at its end (VizWiz as LLaVA asks it):
+answers go by their picture (TextVQA, ChartQA, and MME, whose answers name both questions of a picture alike); where the
+id is a picture's name, by the number at its end (VizWiz as LLaVA asks it); or, where no answer has an id, by order
+(POPE's own answer files). Never across pictures or categories, where an answer names its own:
 
     {"question_id": "artwork/10002.jpg", "prompt": "Does this artwork exist in ...", "text": "Yes", ...}
     {"question_id": 0, "prompt": "Ok. There is another ...", ...}            is VizWiz_val_00000000.jpg
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.readers.folder import PICTURES
-from training_data.readers.llava import Given
+from training_data.readers.llava import Given, picture_name
 from training_data.readers.mme import asked
 from training_data.readers.textvqa import question_line
 from training_data.rows import Tally
@@ -47,13 +49,19 @@ def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | N
     for example in examples:
         for name in _names(example):
             also[name].append(example)
+    shown = {picture_name(example.group) for example in examples}
     taken: dict[str, Given] = {}
 
     def joined(given: Given) -> Pair:
         named = f"{given.id} {given.prompt or ''}".strip()
+        picture = next((name for name in given.pictures if name in shown), None)
         said = given.row.fields.get("category")
-        by_id = [one for one in known.get(given.id, []) if said in (None, one.meta.get("category") or said)]
-        meant = by_id or _meant(given, known, also)
+
+        def fits(example: Example) -> bool:
+            alike = said in (None, example.meta.get("category") or said)
+            return alike and picture in (None, picture_name(example.group))
+
+        meant = list(filter(fits, known.get(given.id, []))) or _meant(given, picture, known, also, fits)
         if not meant:
             split = examples[0].meta.get("split") if examples else None
             given.row.refuse(
@@ -61,14 +69,38 @@ def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | N
                 named,
                 "leave it out, or name the split it belongs to" if split else "check data folder and split",
             )
+        # of questions alike but for a space or a capital, the one that was put word for word
+        meant = sorted(meant, key=lambda one: -len(one.question) if one.question in (given.prompt or "") else 0)
         free = next((example for example in meant if example.id not in taken), None)
         if free is None:
             place = taken[meant[-1].id].row.place
             given.row.refuse(f"a question may be answered once (also in {place})", named, "keep one of the answers")
+        if asked(given.text) == asked(free.question):
+            given.row.refuse("an answer must not be its question", given.text, "name the answers' field 'prediction'")
         taken[free.id] = given
         return free, given
 
+    answers = list(answers)
+    if answers and not any(given.id for given in answers):
+        answers = _in_order(examples, answers)
     return (tally or Tally()).each(answers, joined)
+
+
+def _in_order(examples: Sequence[Example], answers: Sequence[Given]) -> list[Given]:
+    """Answers without ids, each with that of the question in its place, which it must name in its words."""
+    if len(answers) != len(examples):
+        raise DataError(
+            f"{answers[0].row.file}: answers without ids must be as many as the questions, {len(examples):,}, "
+            f"was: {len(answers):,}; name the split they answer, or give them a question_id"
+        )
+    for example, given in zip(examples, answers, strict=True):
+        if not _asks(given.prompt, example):
+            given.row.refuse(
+                f"answers without ids must stand in the order of the questions, here {example.question!r}",
+                given.prompt,
+                "give them a question_id",
+            )
+    return [replace(given, id=example.id) for example, given in zip(examples, answers, strict=True)]
 
 
 def reworded(pairs: Iterable[Pair]) -> int:
@@ -102,21 +134,29 @@ def none_left(examples: Sequence[Example], answered: Collection[str], file: str,
 def _names(example: Example) -> list[str]:
     """What answers may call a question beside its id: picture and words, a number within a category or of a picture."""
     number = str(example.meta.get("question_id"))
-    names = [f"{_picture(example.group)} {asked(example.question)}"]
+    names = [f"{picture_name(example.group)} {asked(example.question)}"]
     name = PurePosixPath(example.id)
     if name.suffix.lower() in PICTURES and (last := _LAST_NUMBER.search(name.stem)):
         names.append(f"{_LAST}{int(last.group())}")
     return [*names, number] if example.id.endswith(f"/{number}") else names
 
 
-def _meant(given: Given, known: Mapping[str, list[Example]], also: Mapping[str, list[Example]]) -> list[Example]:
-    prompted = also.get(f"{_picture(given.id)} {asked(given.prompt or '')}", [])
+def _meant(
+    given: Given,
+    picture: str | None,
+    known: Mapping[str, list[Example]],
+    also: Mapping[str, list[Example]],
+    fits: Callable[[Example], bool],
+) -> list[Example]:
+    """Questions that an answer may be to whose id is not its own; `picture` is the one it names."""
+    name = picture or picture_name(given.id)
+    prompted = list(filter(fits, also.get(f"{name} {asked(given.prompt or '')}", [])))
     if not prompted and given.prompt:  # TextVQA's own rule, whatever instruction follows the question
-        by_line = also.get(f"{_picture(given.id)} {asked(question_line(given.prompt))}", [])
+        by_line = also.get(f"{name} {asked(question_line(given.prompt))}", [])
         prompted = [example for example in by_line if example.metric == "textvqa"]
     if (category := given.row.fields.get("category")) is not None:
-        return known.get(f"{category}/{given.id}", prompted)
-    numbered = also.get(given.id, [])
+        return list(filter(fits, known.get(f"{category}/{given.id}", []))) or prompted
+    numbered = list(filter(fits, also.get(given.id, [])))
     if len(numbered) > 1:
         given.row.refuse(
             "ids start anew in every label file, so answers need a category or POPE's question file",
@@ -128,10 +168,3 @@ def _meant(given: Given, known: Mapping[str, list[Example]], also: Mapping[str, 
     # a number is a guess: it holds where one picture ends in it, and the answer was not asked something else
     ending = also.get(f"{_LAST}{given.id}", [])
     return ending if len(ending) == 1 and _asks(given.prompt, ending[0]) else []
-
-
-def _picture(name: str) -> str:
-    """A picture's name without ending and without the folders between subtask and file."""
-    path = PurePosixPath(name)
-    stem = path.stem if path.suffix.lower() in PICTURES else path.name
-    return "/".join([*path.parts[:-1][:1], stem])
