@@ -7,6 +7,7 @@ lists it. Knows files. Trains nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,11 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     folder = Path(folder)
     _check_place(device, dtype)
     config = _read_config(folder)
-    tokenizer = read_tokenizer(folder)
+    tokenizer, stored = read_tokenizer(folder), _stored(folder)
+    _check_layers(config, len(stored), folder)
     try:
         with torch.device("meta"):  # shapes only: a lying configuration costs no memory
-            _check_shapes(NestedLlava(config, tokenizer), folder)
+            _check_shapes(NestedLlava(config, tokenizer), stored, folder)
         with init_empty_weights():  # neither drawn at random nor held twice
             backbone = NestedLlava(config, tokenizer)
     except BackboneError:
@@ -122,10 +124,10 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     except Exception as error:  # sizes that make no model fail in many places of torch and transformers
         raise BackboneError(f"{_CONFIG} in {folder.name!r} must describe a model, was: {error}") from error
     tensors = load_file(folder / _WEIGHTS)
-    if broken := sorted(key for key, value in tensors.items() if not value.isfinite().all()):
-        raise BackboneError(f"weights in {folder.name!r} must be finite, was: NaN or infinity in {broken}")
     # Copies: what load_file returns are views of a file that may be written again.
     own = {key: value.to(device, dtype, copy=True) for key, value in tensors.items()}
+    if broken := sorted(key for key, value in own.items() if not value.isfinite().all()):
+        raise BackboneError(f"weights in {folder.name!r} must be finite in {dtype}, was: NaN or infinity in {broken}")
     backbone.load_state_dict(own, strict=False, assign=True)
     backbone.language.tie_weights()
     return backbone.to(device=device, dtype=dtype).eval()
@@ -191,18 +193,32 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must know {list(_SPECIALS)}, was: without {lacking}")
 
 
-def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
-    """Compare the file's header with what the configuration asks for, before anything is loaded."""
+def _stored(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and kind of number of every tensor in the weights' header, by name."""
     path = folder / _WEIGHTS
     if not path.is_file():
         raise BackboneError(f"a model folder must hold {_WEIGHTS}, missing in {folder.name!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {key: file.get_slice(key) for key in file.keys()}
-            found = {key: tuple(value.get_shape()) for key, value in stored.items()}
-            kinds = {key: value.get_dtype() for key, value in stored.items()}
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            return {key: (tuple(value.get_shape()), value.get_dtype()) for key, value in slices.items()}
     except Exception as error:  # safetensors does not export all of its errors
         raise BackboneError(f"{_WEIGHTS} in {folder.name!r} must be whole, was damaged: {error}") from error
+
+
+def _check_layers(config: LlavaConfig, tensors: int, folder: Path) -> None:
+    """Every layer has a tensor at least: what asks for more layers is not built, not even without weights."""
+    for part in (config.vision, config.language):
+        layers = part.get("num_hidden_layers")
+        if isinstance(layers, int) and layers > tensors:
+            raise BackboneError(
+                f"weights in {folder.name!r} must fit {_CONFIG}, was: {tensors} tensors for {layers:,} layers"
+            )
+
+
+def _check_shapes(backbone: NestedLlava, stored: Mapping[str, tuple[tuple[int, ...], str]], folder: Path) -> None:
+    """Compare the file's header with what the configuration asks for, before anything is loaded."""
+    found = {key: shape for key, (shape, _) in stored.items()}
     own = {key: tuple(tensor.shape) for key, tensor in backbone.state_dict().items()}
     tied = {_TIED} if backbone.language.config.tie_word_embeddings else set()
     missing, unexpected = sorted(own.keys() - found.keys() - tied), sorted(found.keys() - own.keys())
@@ -212,7 +228,7 @@ def _check_shapes(backbone: NestedLlava, folder: Path) -> None:
             f"weights in {folder.name!r} must fit {_CONFIG}, was: missing {missing}, unexpected {unexpected}, "
             f"of another shape {misshapen}"
         )
-    if odd := [f"{key} {kind}" for key, kind in sorted(kinds.items()) if kind not in _STORED]:
+    if odd := [f"{key} {kind}" for key, (_, kind) in sorted(stored.items()) if kind not in _STORED]:
         raise BackboneError(
             f"weights in {folder.name!r} must be stored as one of {sorted(_STORED)}, was: {odd}; convert them first"
         )

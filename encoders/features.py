@@ -16,7 +16,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from encoders import pixels
-from encoders.errors import ImageError
+from encoders.errors import ImageError, QuestionError
+from encoders.prompts import check_question
 
 if TYPE_CHECKING:
     from encoders.encoded import LlavaImages
@@ -102,13 +103,19 @@ def match_features(backbone: NestedLlava, encoded: LlavaImages, questions: Seque
     Cosines of the words' embeddings with the nested tokens at the top of the ladder, in the language model's embedding
     space, both centred: the largest, mean and spread of the words' best cosines; entropies in nats of where each word
     is at home, their least and their mean; how far a best cosine stands out; how well tokens are covered by words.
+
+    Raises:
+        QuestionError: a question that could not be asked, or not one for each picture.
     """
     table = backbone.language.get_input_embeddings().weight
-    asked = [table[backbone.text_ids(question)].float() - table.mean(dim=0).float() for question in questions]
+    centre = table.mean(dim=0).float()
+    asked = [table[backbone.text_ids(check_question(question))].float() - centre for question in questions]
+    tokens = encoded.tokens(backbone.ladder[-1]).float()
+    if len(asked) != len(tokens):
+        raise QuestionError(f"each question needs its picture, was: {len(asked)} questions for {len(tokens)} pictures")
     words = functional.normalize(pad_sequence(asked, batch_first=True), dim=-1)
     lengths = torch.tensor([len(own) for own in asked], device=words.device)
     there = torch.arange(words.shape[1], device=words.device) < lengths[:, None]
-    tokens = encoded.tokens(backbone.ladder[-1]).float()
     cosines = words @ functional.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1).transpose(1, 2)
     best, covered = cosines.amax(dim=2), cosines.masked_fill(~there[:, :, None], -torch.inf).amax(dim=1)
     home = torch.softmax(cosines * _SHARPNESS, dim=2)

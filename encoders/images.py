@@ -108,13 +108,21 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
         raise ImageError(_too_large(name, picture.size))
     try:
         picture.load()
-        return _eight_bit_rgb(ImageOps.exif_transpose(picture))
+        return _eight_bit_rgb(_upright(picture))
     except ImageError:
         raise
     except Exception as error:  # truncated or corrupt data raise OSError, SyntaxError, struct.error, ...
         raise ImageError(
             f"a picture file must be whole, was: {name}, truncated or corrupt ({_reason(error)}); save it again"
         ) from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF block says; as it is where that block cannot be read, as viewers do."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damage in it raises SyntaxError, struct.error, ...
+        return picture
 
 
 def _eight_bit_rgb(picture: Image.Image) -> Image.Image:

@@ -45,6 +45,7 @@ class Reading:
                 ids[row, own], self._owner[row, own] = segment[:-1], k
                 positions[row, own] = self.starts[row] + np.arange(len(segment) - 1)
                 at = own.stop
+        positions[self._owner == _NOBODY] = length  # dynamic angles follow the furthest place, so padding has none
         self.ids, self.positions = torch.tensor(ids, device=device), torch.tensor(positions, device=device)
         told = np.array(self._texts)[:, None] - 1 + np.arange(max(drafted) + 1)
         self._told = torch.tensor(np.minimum(told, shape[1] - 1), device=device)

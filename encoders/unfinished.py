@@ -53,6 +53,7 @@ class Unfinished:
         if len(self._answers) > self._enough:
             self.finish()
 
+    @torch.inference_mode()
     def finish(self) -> None:
         """Decode every answer that waits to its end."""
         if not self._answers:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from numbers import Real
@@ -33,6 +34,7 @@ from training_data.curves import table
 
 Kind = Literal["max_loss", "max_broken"]
 
+_COUNTED = 100_000  # pictures; a promise that takes more is told a bound
 _STAKE = 0.9  # of the capital, the most that one picture can take: no single loss ends a test
 _WORDS = {
     "max_loss": "the mean loss against full",
@@ -75,7 +77,7 @@ class Certificate:
     @property
     def message(self) -> str:
         """The promise in words with its conditions, or why there is none and how many pictures would be needed."""
-        claim = f"{_WORDS[self.kind]} is at most {self.limit:g}"
+        claim = f"{_WORDS[self.kind]} is at most {self.limit}"
         trust = f"with {100 * (1 - self.alpha):.4g} % confidence from {self.pictures} pictures"
         if self.price is not None:
             return (
@@ -210,10 +212,14 @@ def broken_below(broken: np.ndarray, limit: float, alpha: float) -> np.ndarray:
 
 
 def least_pictures(kind: Kind, limit: float, alpha: float = 0.1) -> int:
-    """How many pictures a promise takes when no score differs from full's; with fewer, `certify` uses full."""
-    if kind == "max_broken":
-        return math.ceil(math.log(alpha) / math.log1p(-limit))
-    low = math.ceil(-math.log(alpha) / math.log1p(_STAKE * limit / (1 - limit)))  # the whole stake every time
+    """How many pictures a promise takes when no score differs from full's; with fewer, `certify` uses full.
+
+    Beyond 100,000 as many as it takes at least: what is asked then is more than anybody has.
+    """
+    gain = -math.log1p(-limit) if kind == "max_broken" else math.log1p(_STAKE * limit / (1 - limit))
+    low = math.ceil(min(-math.log(alpha) / gain, sys.maxsize))  # the whole stake every time
+    if kind == "max_broken" or low > _COUNTED:
+        return low
     return bisect_left(range(2 * low + 8), True, lo=low, key=lambda n: bool(loss_below(np.zeros((n, 1)), limit, alpha)))
 
 

@@ -82,7 +82,7 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     predictor = ComplexityPredictor(head, readings=columns.readings, folds=FOLDS, seed=number)
     predictor.fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
-    typical, full = own.cost.mean(axis=0), best_constant(own)
+    typical, full = typical_cost(own), best_constant(own)
     evidence = out_of_fold(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
     believed = evidence.believed
     blind = [group for group in groups if group in TEXT]
@@ -221,6 +221,13 @@ def cheapest_first(outcomes: Outcomes) -> Outcomes:
     if outcomes.m is not None:
         return outcomes
     return outcomes.take_arms(np.argsort(outcomes.cost.mean(axis=0), kind="stable").tolist())
+
+
+def typical_cost(outcomes: Outcomes) -> np.ndarray:
+    """Mean cost of each arm, (k,): to the last digit where it never varies, so that a budget of that much buys it."""
+    cost = outcomes.cost
+    typical: np.ndarray = np.where((cost == cost[0]).all(axis=0), cost[0], cost.mean(axis=0))
+    return typical
 
 
 def best_constant(outcomes: Outcomes) -> int:

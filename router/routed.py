@@ -126,7 +126,7 @@ def price_of_mean(curve: np.ndarray, cost: np.ndarray, mean: float) -> float:
         BudgetError: even the cheapest arm is dearer.
     """
     if mean < (least := float(cost.min())) * (1 - NEAR):
-        raise BudgetError(f"a mean must reach the cheapest arm's cost, {least:g}, was: {mean:g}")
+        raise BudgetError(f"a mean must reach the cheapest arm's cost, {least!r}, was: {mean!r}; raise it")
     steps = slope_merge(curve, cost)
     spent = cost.min() + np.cumsum(steps.cost) / len(curve)
     ends = slope_ends(steps.slope)

@@ -168,10 +168,13 @@ class Router:
         """
         if missing := [arm for arm in self.arms if arm not in outcomes.arms]:
             raise DataError(
-                f"this router chooses among {', '.join(self.arms)}, was: outcomes without {', '.join(missing)}"
+                f"this router chooses among {', '.join(map(repr, self.arms))}, was: outcomes without "
+                f"{', '.join(map(repr, missing))}; measure them, or fit a router on these arms"
             )
         if outcomes.unit != self.unit:
-            raise DataError(f"this router counts in {self.unit}, was: outcomes in {outcomes.unit}")
+            raise DataError(
+                f"this router counts in {self.unit!r}, was: outcomes in {outcomes.unit!r}; count both in one unit"
+            )
         if self.backbone and outcomes.backbone and self.backbone != outcomes.backbone:
             raise DataError(_other_backbone(self.backbone, outcomes.backbone))
         return outcomes.take_arms([outcomes.arms.index(arm) for arm in self.arms])
@@ -261,6 +264,7 @@ class Router:
         """
         costs = costs or self.arm_cost
         typical, own = self.calibration.typical, self.operating_price
+        curve, _ = checked(curve, typical)
         if (budget := Budget.of(budget)) is None:
             if own is None:
                 return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
@@ -407,7 +411,7 @@ class Router:
             return self.calibration.typical + self.routing_cost
         if unit == "tokens" and self.m is not None:
             return self.m.astype(np.float64)
-        raise BudgetError(f"this router's budgets are counted in {self._units}, was: {unit}")
+        raise BudgetError(f"this router's budgets are counted in {self._units}, was: {unit}; give Budget that unit")
 
     @property
     def _units(self) -> str:

@@ -43,7 +43,7 @@ class Spending:
             name, fingerprint = router.backbone
             raise BackboneError(
                 f"this router was fitted on {name} ({fingerprint[:8]}), was: {backbone.name} "
-                f"({backbone.fingerprint[:8]}); sweep and fit for it, or leave the router out"
+                f"({backbone.fingerprint[:8]}); give that backbone, fit a router for this one, or leave the router out"
             )
         if missing := [name for name in _ASKED if not hasattr(backbone, name)]:
             raise BackboneError(

@@ -153,7 +153,7 @@ def encode(backbone: NestedLlava, opened: Sequence[Opened], questions: Sequence[
 def tokens_read(backbone: NestedLlava, example: Example) -> int:
     """About how many tokens a pass reads of an example: its question, given answers, a draft as long as the longest.
 
-    None where they cannot be read: that is told when they are.
+    0 where they cannot be read: that is told when they are asked.
     """
     try:
         answers = [len(backbone.answer_ids(answer)) for answer in _candidates(example)]

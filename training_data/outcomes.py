@@ -148,6 +148,9 @@ class Outcomes:
         arms = tuple(str(arm) for arm in self.arms)
         if len(arms) < 2 or len(set(arms)) < len(arms):
             raise DataError(f"outcomes need two or more arms of different names, was: {arms}")
+        unit: object = self.unit  # a budget must be able to name it
+        if not isinstance(unit, str) or not unit or unit != unit.strip() or not unit.isprintable():
+            raise DataError(f"a unit must be a printable name without spaces around it, was: {unit!r}; rename it")
         object.__setattr__(self, "arms", arms)
         if self.m is not None:
             m = np.asarray(self.m)

@@ -106,6 +106,8 @@ def _score(row: Row) -> float:
 
 def _arm(row: Row) -> tuple[str, int | None]:
     """The arm's name, and its m where it has one."""
+    if row.has("arm") and (name := row.name("arm")) != name.strip():
+        row.refuse("an arm's name must have no space around it", name, _REMEDY)
     if not row.has("m"):
         return row.name("arm", "m"), None
     m = row.integer("m")

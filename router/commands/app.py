@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any
@@ -26,8 +28,12 @@ def reports(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **options)
         except MatryoshkaError as error:
             message = str(error)
+        except BrokenPipeError:  # whoever read the output has had enough
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # or Python complains again when it flushes at exit
+            return
         except OSError as error:  # a path that cannot be read or written, whoever met it
-            message = f"a path must be readable or writable as asked, was: {error.filename!r} ({error.strerror})"
+            place = "the output" if error.filename is None else repr(error.filename)
+            message = f"a path must be readable or writable as asked, was: {place} ({error.strerror})"
         else:
             return
         typer.echo(f"error: {message}", err=True)

@@ -99,7 +99,10 @@ def _infect(folder):
 
 
 DAMAGE = {
-    "weights that are no numbers": (_infect, r"must be finite, was: NaN or infinity in \['connector.query'\]"),
+    "weights that are no numbers": (
+        _infect,
+        r"must be finite in torch.float32, was: NaN or infinity in \['connector.query'\]",
+    ),
     "a config without end": (lambda f: (f / "config.json").write_text("[" * 200_000), "must be JSON"),
     "more tokens than embeddings": (_grow, "must be below vocab_size = 300, was: 300"),
     "a token without an embedding": (_leap, "must be below vocab_size = 300, was: 9999"),
@@ -286,3 +289,20 @@ def test_loaded_weights_are_not_those_of_the_file(folder):
         file.write(bytes(path.stat().st_size - path.stat().st_size // 2))
     backbone._hashed = None
     assert backbone.fingerprint == before
+
+
+def test_weights_that_a_smaller_dtype_cannot_hold_are_refused(folder):
+    edit(folder, lambda tensors: tensors[KEY].fill_(1e5))
+    checkpoint.load(folder)
+    with pytest.raises(BackboneError, match=r"must be finite in torch.float16, was: NaN or infinity"):
+        checkpoint.load(folder, dtype=torch.float16)
+
+
+def test_a_configuration_of_more_layers_than_there_are_tensors_is_not_built(folder):
+    """Layers cost time and memory before they have weights: 12,000 took 20 seconds and 900 MB."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["language"]["num_hidden_layers"] = 10**7
+    path.write_text(json.dumps(values))
+    with pytest.raises(BackboneError, match="tensors for 10,000,000 layers"):
+        checkpoint.load(folder)

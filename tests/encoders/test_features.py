@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from encoders import pixels
-from encoders.errors import ImageError
+from encoders.errors import ImageError, QuestionError
 from encoders.features import feature_names, match_features, picture_features, tflops, visual_features
 from encoders.images import open_image
 from encoders.pixels import NAMES, pixel_statistics
@@ -161,3 +161,20 @@ def test_a_second_count_equals_the_first(make_tiny):
     """The first once held what is prepared once per process."""
     tiny = make_tiny("mqt")
     assert tflops(tiny) == tflops(tiny)
+
+
+def test_questions_are_matched_with_pictures_one_to_one(tiny, pictures):
+    encoded = tiny.encode(pictures[:3])
+    with pytest.raises(QuestionError, match="each question needs its picture, was: 1 questions for 3 pictures"):
+        match_features(tiny, encoded, ["hm"])
+    with pytest.raises(QuestionError, match="at least one visible character"):
+        match_features(tiny, encoded, ["hm", "", "what"])
+
+
+def test_the_embedding_table_is_averaged_once_however_many_ask(tiny, pictures, monkeypatch):
+    """For each of 32 questions it took half a second of a table of 32,000 entries."""
+    table, means = tiny.language.get_input_embeddings().weight, []
+    real = torch.Tensor.mean
+    monkeypatch.setattr(torch.Tensor, "mean", lambda own, *a, **k: means.append(own is table) or real(own, *a, **k))
+    match_features(tiny, tiny.encode(pictures), ["hm", "what", "who", "where"])
+    assert sum(means) == 1

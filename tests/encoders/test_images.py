@@ -196,3 +196,8 @@ def test_preprocessing_equals_the_library_pipeline_of_llava():
     )
     theirs = processor(picture, return_tensors="np")["pixel_values"][0]
     assert np.abs(Preparation(48, CLIP_MEAN, CLIP_STD, CLIP_PADDING)(picture) - theirs).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_a_whole_picture_whose_exif_is_damaged_opens_as_it_is(kind):
+    assert open_image(encoded(Image.new("RGB", (20, 10), "red"), kind, exif=b"garbage")).size == (20, 10)

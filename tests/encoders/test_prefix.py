@@ -310,3 +310,33 @@ def test_shared_work_does_not_care_for_torchs_default_device(make_tiny, pictures
         assert backbone.answer_ladder(encoded, questions) == expected
     finally:
         torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("window", [8, 100, 160, 170, 180, 200])
+@pytest.mark.parametrize("kind", ["mqt", "m3"])
+def test_windows_that_slide_are_asked_alone(make_tiny, pictures, questions, kind, window):
+    """A layer that forgets cannot be cropped, wherever the window ends: before the question, in it or behind it."""
+    config = make_tiny(kind).config.language | {"sliding_window": window}
+    backbone = make_tiny(kind, language=config)
+    encoded = backbone.encode(pictures)
+    same(backbone.answer_ladder(encoded, questions), independent(backbone, encoded, questions, backbone.ladder))
+
+
+def test_padding_beside_many_given_answers_turns_no_angle(make_tiny, pictures):
+    """Dynamic angles follow the furthest place of a pass, and padding stood further than any answer."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    backbone = make_tiny("mqt", language=make_tiny("mqt").config.language | {"rope_parameters": rope})
+    encoded, asked = backbone.encode(pictures[:2]), ["hm", "what colour"]
+    given = [[], ["a blue circle", "red", "4711", "no", "left of it"] * 4]
+    generations, scores = backbone.measure_ladder(encoded, asked, given, (16,))
+    same(generations, independent(backbone, encoded, asked, (16,)))
+    alone = backbone.score(encoded.select([1] * 5), asked[1:] * 5, given[1][:5], 16)
+    assert np.allclose(scores[1][:5, 0], alone, atol=1e-3)
+
+
+def test_texts_are_checked_before_they_are_read(tiny, pictures):
+    encoded = tiny.encode(pictures[:3])
+    with pytest.raises(QuestionError, match="must be a string"):
+        tiny.answer_ladder(encoded, ["hm", ["a"], "x"])
+    with pytest.raises(QuestionError, match="must be a string"):
+        tiny.measure_ladder(encoded, ["hm", "a", "x"], [[["a"]], [], []])

@@ -1,6 +1,7 @@
 """Answers of several passes are decoded together, few calls for many rows, and none differs for it."""
 
 import pytest
+import torch
 
 from encoders import unfinished
 from encoders.prefix import VisualPrefix, _Asked
@@ -58,3 +59,14 @@ def test_a_row_that_waits_is_guessed_to_go_on_as_what_it_followed(tiny, pictures
     asked, waiting = _Asked(tiny, questions, [()] * 4), unfinished.Unfinished(tiny.language, how, enough=4)
     _, guesses, _ = VisualPrefix(tiny, encoded, 9)._begin(asked, how, drafts, waiting)
     assert guesses == right
+
+
+def test_nothing_is_recorded_for_gradients(tiny, pictures, questions, monkeypatch):
+    recorded, real = [], tiny.language.forward
+    monkeypatch.setattr(
+        tiny.language, "forward", lambda **given: recorded.append(torch.is_grad_enabled()) or real(**given)
+    )
+    prefix = VisualPrefix(tiny, tiny.encode(pictures), 9)
+    prefix.ask(questions)
+    tiny.answer_ladder(tiny.encode(pictures), questions)
+    assert recorded and not any(recorded)

@@ -390,3 +390,10 @@ def test_a_price_that_costs_more_than_full_is_no_certificate(kind):
     choice[:, 1] = 0
     found = certify(score, cost, choice, np.array([0.0, 1.0]), 1, np.arange(3000), **{kind: 0.05})
     assert found.index == 1 and found.saving == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("kind", ["max_loss", "max_broken"])
+@pytest.mark.parametrize("limit", [1e-5, 1e-9, 1e-310])
+def test_what_nobody_has_pictures_for_is_told_at_once(kind, limit):
+    """Simulating it took a minute at 1e-5 and all memory at 1e-9."""
+    assert least_pictures(kind, limit) >= 2 / limit if limit > 1e-300 else least_pictures(kind, limit) > 10**18

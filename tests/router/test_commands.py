@@ -1,6 +1,8 @@
 """The command line, as a person would call it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -134,3 +136,11 @@ def test_a_batch_without_an_answer_leaves_no_file_in_the_way(model, tmp_path, bu
     lines = LINES if budget != "5" else [line for line in LINES if "hm" not in line and "what" not in line]
     result, told = batch(tmp_path, lines, model, "--budget", budget)
     assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("error: ") and told is None
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    """`... | head -1` once ended in "a path must be readable or writable as asked, was: None (Broken pipe)"."""
+    script = "import os, sys; os.close(0); from router.commands.app import reports\n"
+    script += "@reports\ndef run():\n    raise BrokenPipeError(32, 'Broken pipe')\nrun()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -285,8 +285,8 @@ def test_features_are_found_by_name_in_whatever_order(router, test, curve):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda o: o.take_arms([0, 1, 2]), "chooses among 1, 4, 16, 64, was: outcomes without 64"),
-        (lambda o: replace(o, unit="tokens"), "counts in tflops, was: outcomes in tokens"),
+        (lambda o: o.take_arms([0, 1, 2]), "chooses among '1', '4', '16', '64', was: outcomes without '64'"),
+        (lambda o: replace(o, unit="tokens"), "counts in 'tflops', was: outcomes in 'tokens'"),
         (lambda o: replace(o, features=None), "reads 3 visual features, was: no visual features"),
         (lambda o: replace(o, features=Features(99, o.features.names, o.features.values)), "version 99"),
         (
@@ -393,3 +393,25 @@ def test_a_mean_in_the_routers_own_unit_has_one_price_however_costs_vary_by_row(
 def test_questions_must_be_texts(router, wrong):
     with pytest.raises(DataError, match="every question must be a text, was: "):
         router.curves(["what is it", wrong])
+
+
+@pytest.mark.parametrize("kind", ["cap", "mean"])
+def test_a_budget_of_an_arms_own_price_buys_it(kind):
+    """The mean of 800 times .3 is .30000000000000027, and a cap of .3 reached no question's cheapest arm."""
+    table = make_outcomes(400, features=False)
+    two = replace(table.take_arms([0, 3]), arms=("small", "large"), m=None, unit="dollars")
+    two = replace(two, cost=np.tile([0.3, 0.9], (len(two), 1)))
+    router = Router.fit(two)
+    assert router.arm_cost("dollars").tolist() == [0.3, 0.9]
+    curve = router.curves(["kind one 1"])
+    for price, arm in ((0.3, 0), (0.9, 1)):
+        arms, *_ = router.choose(curve, Budget(**{kind: price}, unit="dollars"), router.arm_cost, ["q"])
+        assert arms.tolist() == [arm]
+
+
+def test_curves_are_looked_at_whatever_the_budget(router, curve):
+    for budget in (None, Budget(16), Budget(price=1.0), Budget(max_loss=0.05)):
+        with pytest.raises(DataError, match="must be finite"):
+            router.choose(np.full((2, len(M)), np.nan), budget)
+        with pytest.raises(DataError, match=r"curves must be \(n, k\)"):
+            router.choose(curve[0], budget)

@@ -122,3 +122,11 @@ def test_a_wrong_encoding_is_named(tmp_path):
     (tmp_path / "mine.csv").write_bytes("id,m,score\nä,1,1\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
         Outcomes.load(tmp_path / "mine.csv")
+
+
+def test_names_that_no_budget_could_give_are_refused(tmp_path):
+    """ ", " between cells: a router was fitted whose unit was " dollars", and no budget could say so."""
+    with pytest.raises(DataError, match="line 2: an arm's name must have no space around it, was: ' small'"):
+        load(tmp_path, "id, question, arm, score, cost\n1, q, small, 0, .1\n1, q, large, 1, .2\n")
+    with pytest.raises(DataError, match="a unit must be a printable name without spaces around it, was: ' dollars'"):
+        load(tmp_path, "id,question,arm,score,cost,unit\n1,q,small,0,.1, dollars\n1,q,large,1,.2, dollars\n")
