@@ -36,7 +36,9 @@ class Calibration:
         full: number of the best constant arm on the rows the router was fitted on.
         prices: (p,) descending, worth telling apart and cheaper than full; fixed on out-of-fold curves of the rows it
             was fitted on, before any of these rows was seen, as the certificate wants it.
-        operating: the price that keeps 99 % of full's score here at the least cost; NaN where none does: full for all.
+        operating: the price that keeps 99 % of full's score at the least cost, here and on the rows that were fitted
+            on, predicted out of fold (a tenth of the pictures alone leaves it to luck); NaN where none does: full for
+            all.
         trained: (t,) int64, keys of all pictures that were fitted or calibrated on.
         sources: (s,) str, sorted, the data sets of all training rows; source_score, source_cost: (s + 1, k), their
             means, and the mean of all for a data set that is not among them.

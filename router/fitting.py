@@ -89,9 +89,10 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
         return fit(rows, head, blind, 0.0, number)
     readout = predictor.readout_ if believed else predictor.readout_.flat()
-    prices = cheaper_than_full(Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical), full, charge)
+    fitted = Routed.of(own, readout.calibrated(predictor.raw_out_of_fold_), typical)
     unseen = Routed.of(held, readout(columns.of(held.question.tolist(), held.features)), typical)
-    place = keeping(unseen, prices, full, charge, (OPERATING,))[OPERATING]
+    prices = cheaper_than_full(fitted, full, charge)
+    place = keeping(unseen.beside(fitted), prices, full, charge, (OPERATING,))[OPERATING]
     calibration = Calibration(
         unseen.curve,
         unseen.score,

@@ -93,6 +93,11 @@ class Routed:
         """Some of the rows, by mask or number."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
+    def beside(self, more: Self) -> Self:
+        """These rows and more."""
+        pairs = {field.name: (getattr(self, field.name), getattr(more, field.name)) for field in fields(self)}
+        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
     def choice(self, prices: np.ndarray) -> np.ndarray:
         """The arm of the most curve - price * charged: (n, p) int64; among equals the cheapest, then the first.
 

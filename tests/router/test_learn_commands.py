@@ -299,7 +299,7 @@ def test_a_damaged_router_is_one_line(how, command, saved, tables, model, questi
         (("evaluate", "ROUTER", "TEST", "--at", "30;60"), "numbers parted by commas, was: '30;60'"),
         (("evaluate", "ROUTER", "TEST", "--at", "-1"), "positive numbers, was: -1.0"),
         (("evaluate", "ROUTER", "TEST", "--at", "nan"), "positive numbers, was: nan"),
-        (("evaluate", "ROUTER", "OTHER"), "outcomes without 64"),
+        (("evaluate", "ROUTER", "OTHER"), "outcomes without '64'"),
         (("study", "TRAIN", "TEST", "--parts", "null"), "parts of a study are nulls, "),
         (("study", "nowhere.csv"), "nowhere.csv"),
         (("study", "TRAIN", "nowhere.csv"), "nowhere.csv"),

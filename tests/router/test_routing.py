@@ -324,7 +324,8 @@ def test_arms_without_tokens_are_routed_by_their_own_cost():
     table = make_outcomes(400, features=False)
     two = replace(table.take_arms([0, 3]), arms=("small", "large"), m=None, unit="dollars")
     router = Router.fit(two)
-    arms, _, unit, _ = router.choose(router.curves(two.question.tolist()), None, router.arm_cost)
+    half = Budget(mean=float(router.arm_cost("dollars").mean()), unit="dollars")
+    arms, _, unit, _ = router.choose(router.curves(two.question.tolist()), half, router.arm_cost)
     assert unit == "dollars" and 0 < arms.mean() < 1
     with pytest.raises(BudgetError, match="counted in dollars, was: tokens"):
         router.choose(router.calibration.curve, Budget(mean=3), router.arm_cost)

@@ -209,11 +209,11 @@ def test_an_unknown_part_is_refused(tables, parts):
 
 def test_tables_that_do_not_fit_together_are_refused(own, tables):
     train, test = tables
-    with pytest.raises(DataError, match="without 64"):
+    with pytest.raises(DataError, match="without '64'"):
         study(train, test.take_arms([0, 1, 2]), router=own, parts=["nulls"])
-    with pytest.raises(DataError, match="without 64"):
+    with pytest.raises(DataError, match="without '64'"):
         study(train.take_arms([0, 1, 2]), test, router=own, parts=["nulls"])
-    with pytest.raises(DataError, match="counts in tflops, was: outcomes in tokens"):
+    with pytest.raises(DataError, match="counts in 'tflops', was: outcomes in 'tokens'"):
         study(train, replace(test, unit="tokens"), parts=["nulls"])
 
 
