@@ -72,5 +72,5 @@ def _gap(facts: Mapping[str, Any]) -> str:
 
 def _operating(router: Router) -> str:
     if router.operating_price is None:
-        return "full, since no price kept 99 % of its score on calibration pictures"
+        return "full, since no price kept 99 % of its score on training pictures"
     return f"price {router.operating_price:.6g} of score per {router.unit}"

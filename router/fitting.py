@@ -25,8 +25,9 @@ from router.routing import Router
 from training_data.bootstrap import Resamples
 from training_data.outcomes import Outcomes
 
-CALIBRATED = 0.1  # share of the pictures that prices are fixed on; a fifth promised hardly more (docs/log.md)
+CALIBRATED = 0.1  # share of the pictures that prices are fixed on
 _ENOUGH = 200  # pictures; where a tenth is less, up to a fifth
+_MANY = 20_000  # pictures, of which a fifth: more to fit on would teach little, and more to promise on promises more
 FOLDS = 4
 _BELIEVED = 2  # standard errors of the gap that must lie above 0
 _RESAMPLES = 100  # of the pictures that were fitted on, for the standard error of the gap they recover out of fold
@@ -191,7 +192,7 @@ def parted(rows: Outcomes) -> tuple[Outcomes, Outcomes]:
         raise DataError(
             f"a router needs {2 * FEWEST} pictures or more, was: {pictures}; label more, or route by a fixed m"
         )
-    share = max(CALIBRATED, min(2 * CALIBRATED, _ENOUGH / pictures))
+    share = 2 * CALIBRATED if pictures >= _MANY else max(CALIBRATED, min(2 * CALIBRATED, _ENOUGH / pictures))
     share = max(share, FEWEST / pictures)  # of few pictures half: prices fixed on a handful would be luck
     own, held = rows.split((1 - share, share), seed=_SPLIT)
     return own, held

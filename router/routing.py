@@ -82,7 +82,8 @@ class Router:
     ) -> Router:
         """Learn to spend from measured outcomes; minutes on a CPU.
 
-        Nine tenths of the pictures are fitted on, one tenth fixes prices (of fewer than 2,000, up to a fifth).
+        Nine tenths of the pictures are fitted on, one tenth fixes prices (up to a fifth of fewer than 2,000, a fifth of
+        20,000 or more).
         Replicates are left out.
 
         Args:
@@ -212,7 +213,7 @@ class Router:
 
     @property
     def operating_price(self) -> float | None:
-        """What None spends at: the price that kept 99 % of full's score on calibration pictures; None for full."""
+        """What None spends at: the price that kept 99 % of full's score on all training pictures; None for full."""
         return None if np.isnan(self.calibration.operating) else self.calibration.operating
 
     def certificate(self, budget: Budget) -> Certificate:
