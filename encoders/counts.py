@@ -1,11 +1,13 @@
-"""What counts as a count: the one place that tells whole numbers from what only looks like them.
+"""What counts as a number: the one place that tells whole and finite numbers from what only looks like them.
 
 Knows Python's and NumPy's numbers. Imports nothing.
 """
 
 from __future__ import annotations
 
+import math
 import operator
+from numbers import Real
 
 from encoders.errors import BackboneError, shown
 
@@ -18,6 +20,17 @@ def whole_number(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def finite_number(value: object) -> float:
+    """`value` as a float where it is a finite number; NaN, which no range admits, for everything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def positive(name: str, value: object) -> int:

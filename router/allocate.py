@@ -109,7 +109,10 @@ def checked(curve: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray
     Raises:
         DataError: shapes disagree, a number is not finite, a cost is not positive.
     """
-    curves, costs = np.asarray(curve, np.float64), np.asarray(cost, np.float64)
+    try:
+        curves, costs = np.asarray(curve, np.float64), np.asarray(cost, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"curves and costs must be arrays of numbers, was: {error}; give every row each arm") from error
     if curves.ndim != 2 or not curves.size or costs.shape not in (curves.shape, curves.shape[1:]):
         raise DataError(
             "curves must be (n, k) with one row and one arm at least, and costs (n, k) or (k,), was: "

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoders.counts import whole_number
 from encoders.errors import BudgetError, DataError, MatryoshkaError
 from encoders.prompts import check_question
 from router.answering import Answer, answered, check_cap, loaded, rule_for
@@ -64,17 +65,17 @@ def answer_batch(
         BudgetError: a mean that all together cannot meet; any other budget that none of the first 32 questions meets,
             or none of all. One that alone cannot meet its cap is a bad row.
         BackboneError: the router was fitted for another backbone.
-        DataError: a row is neither an Example nor a pair, or batch_size is not positive.
+        DataError: a row is neither an Example nor a pair, or batch_size is no whole number of at least 1.
     """
-    if batch_size < 1:
-        raise DataError(f"batch_size must be at least 1, was: {batch_size}")
+    if (size := whole_number(batch_size)) is None or size < 1:
+        raise DataError(f"batch_size must be a whole number of at least 1, was: {batch_size!r}")
     limit, model = Budget.of(budget), loaded(backbone)
     rule: Any = rule_for(model, router)
     shared = limit is not None and limit.mean is not None
     if shared and not hasattr(rule, "decide_together"):
         raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
     rows = _examples(examples)
-    batches = (_opened(model, some, shared) for some in iter(lambda: list(islice(rows, batch_size)), []))
+    batches = (_opened(model, some, shared) for some in iter(lambda: list(islice(rows, size)), []))
     return (_together if shared else _alone)(batches, limit, model, rule)
 
 

@@ -17,13 +17,11 @@ Knows numbers and the names of units. Knows no backbone, does not convert units 
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import KW_ONLY, dataclass
-from numbers import Real
 from typing import Any, Literal
 
-from encoders.counts import whole_number
+from encoders.counts import finite_number, whole_number
 from encoders.errors import BudgetError
 
 Kind = Literal["cap", "mean", "price", "max_loss", "max_broken"]
@@ -105,6 +103,8 @@ class Budget:
         Raises:
             BudgetError: the text has none of the forms, or its number is out of range; the message lists the forms.
         """
+        if not isinstance(text, str):
+            raise BudgetError(f"a budget to be parsed must be a text, was: {text!r}; it is written as {_FORMS}")
         written = text.strip()
         if written == "none":
             return None
@@ -128,7 +128,7 @@ class Budget:
                     "write budget=64, or None for no cap"
                 )
             return cap
-        number = _finite(self.value)
+        number = finite_number(self.value)
         if self.kind in ("max_loss", "max_broken"):
             if not 0 < number < 1:
                 raise BudgetError(
@@ -156,14 +156,3 @@ def _unit(kind: Kind, unit: object) -> str | None:
             f"the name that a table gives its costs, was: {unit!r}"
         )
     return str(unit)
-
-
-def _finite(value: object) -> float:
-    """`value` as a float where it is a finite number; NaN, which no range admits, for everything else."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan

@@ -9,10 +9,11 @@ by curve.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from encoders.counts import finite_number
 from encoders.errors import DataError
 from router.bench import Bench, Known, Means, Seen, against, outside, reach
 from router.evaluation_record import Beside, Evaluation, Member, Saving
@@ -147,7 +148,9 @@ def _check(
     if not 0 <= full < len(arms):
         raise DataError(f"full must be the number of one of {len(arms)} arms, counted from 0, was: {full}")
     check_routing_cost(routing_cost)
-    if wrong := [cost for cost in at if not (math.isfinite(cost) and cost > 0)]:
+    if isinstance(at, str) or not isinstance(at, Iterable):
+        raise DataError(f"costs to read the curve at must be a list of numbers, was: {at!r}; write [cost]")
+    if wrong := [cost for cost in at if not finite_number(cost) > 0]:
         raise DataError(f"costs to read the curve at must be positive numbers, was: {wrong[0]!r}; leave it out")
 
 
@@ -157,7 +160,7 @@ def check_routing_cost(cost: float) -> None:
     Raises:
         DataError: not a finite number, or below 0.
     """
-    if not (math.isfinite(cost) and cost >= 0):
+    if not finite_number(cost) >= 0:
         raise DataError(f"routing_cost must be a finite number, at least 0, was: {cost!r}; 0 charges nothing")
 
 

@@ -27,7 +27,7 @@ from router.readout import Readout
 from router.routed import Routed
 from router.spending import Spending
 from router.stream import FeedbackPrice
-from training_data.outcomes import Outcomes
+from training_data.outcomes import Features, Outcomes
 
 if TYPE_CHECKING:
     from encoders.backbone import NestedBackbone
@@ -204,6 +204,8 @@ class Router:
         return self.readout(self._rows(questions, features))
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
+        if features is not None and not isinstance(features, Features):
+            raise DataError(f"features must be Features, with names and version, was: {type(features).__name__}")
         if self.features is not None and features is not None and features.version != self.features[0]:
             raise DataError(
                 f"this router reads visual features of version {self.features[0]}, was: version {features.version}; "

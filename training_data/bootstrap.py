@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.counts import whole_number
 from encoders.errors import DataError
 
 _TOLD = 0.95  # of the resamples must say something
@@ -38,17 +39,20 @@ class Resamples:
         seed: of the draws.
 
     Raises:
-        DataError: no rows, or fewer than two resamples.
+        DataError: no rows, fewer than two resamples, or a seed that is no whole number from 0 on.
     """
 
     def __init__(self, group: np.ndarray, count: int = 2000, seed: int = 0) -> None:
         names = np.asarray(group)
         if names.ndim != 1 or not names.size:
             raise DataError(f"a bootstrap needs one picture per row and a row at least, was: shape {names.shape}")
-        if count < 2:
-            raise DataError(f"a bootstrap needs two or more resamples, was: {count}")
+        number, drawn_by = whole_number(count), whole_number(seed)
+        if number is None or number < 2:
+            raise DataError(f"a bootstrap needs two or more resamples, was: {count!r}")
+        if drawn_by is None or drawn_by < 0:
+            raise DataError(f"a bootstrap's seed must be a whole number from 0 on, was: {seed!r}")
         self.pictures, self._member = np.unique(names, return_inverse=True)
-        self.count, self._seed = count, seed
+        self.count, self._seed = number, drawn_by
 
     def weights(self) -> Iterator[np.ndarray]:
         """`count` weightings of the rows (n,), the same at every call."""

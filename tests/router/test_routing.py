@@ -8,7 +8,7 @@ from conftest import M, make_outcomes, make_worded
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from router import Budget, BudgetError, DataError, Router
+from router import Budget, BudgetError, DataError, Router, answer_batch
 from router.card import card
 from router.columns import GROUPS
 from router.evaluation import evaluate
@@ -416,3 +416,24 @@ def test_curves_are_looked_at_whatever_the_budget(router, curve):
             router.choose(np.full((2, len(M)), np.nan), budget)
         with pytest.raises(DataError, match=r"curves must be \(n, k\)"):
             router.choose(curve[0], budget)
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda router, test: router.curves(["q"], np.zeros((1, 3))), "must be Features, with names and version"),
+        (lambda router, test: router.evaluate(test, at=5), r"a list of numbers, was: 5; write \[cost\]"),
+        (lambda router, test: router.evaluate(test, at=["x"]), "must be positive numbers, was: 'x'"),
+        (lambda router, test: router.evaluate(test, resamples="a"), "two or more resamples, was: 'a'"),
+        (lambda router, test: router.evaluate(test, resamples=True), "two or more resamples, was: True"),
+        (lambda router, test: router.evaluate(test, seed=-1), "a whole number from 0 on, was: -1"),
+        (lambda router, test: Router.fit(test, routing_cost="a"), "a finite number, at least 0, was: 'a'"),
+        (lambda router, test: router.choose([["a", "b"]], Budget(16)), "must be arrays of numbers"),
+        (lambda router, test: Budget.parse(5), "a budget to be parsed must be a text, was: 5"),
+        (lambda router, test: answer_batch([], batch_size="a"), "a whole number of at least 1, was: 'a'"),
+        (lambda router, test: answer_batch([], batch_size=True), "a whole number of at least 1, was: True"),
+    ],
+)
+def test_a_wrong_type_is_told_by_rule_and_value(router, test, call, rule):
+    with pytest.raises(ValueError, match=rule):
+        call(router, test)
