@@ -255,7 +255,7 @@ def test_a_row_of_another_kind_is_refused_by_its_place(tiny, fitted, examples, r
 
 
 def test_options_are_refused_before_anything_is_read(tiny, make_tiny, fitted, examples):
-    with pytest.raises(DataError, match="batch_size must be at least 1, was: 0"):
+    with pytest.raises(DataError, match="batch_size must be a whole number of at least 1, was: 0"):
         answer_batch(None, batch_size=0, backbone=tiny)
     with pytest.raises(BudgetError, match="a whole number of visual tokens"):
         answer_batch(None, 2.5, backbone=tiny)
