@@ -19,6 +19,11 @@ from encoders.errors import BackboneError
 _TERA = 1e12
 
 
+def is_unit(name: object) -> bool:
+    """Whether costs may be counted by this name: printable, without spaces around it, so that a budget can say it."""
+    return isinstance(name, str) and bool(name) and name == name.strip() and name.isprintable()
+
+
 @dataclass(frozen=True)
 class Cost:
     """One answer's total and its parts.

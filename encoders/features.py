@@ -112,7 +112,10 @@ def match_features(backbone: NestedLlava, encoded: LlavaImages, questions: Seque
     asked = [table[backbone.text_ids(check_question(question))].float() - centre for question in questions]
     tokens = encoded.tokens(backbone.ladder[-1]).float()
     if len(asked) != len(tokens):
-        raise QuestionError(f"each question needs its picture, was: {len(asked)} questions for {len(tokens)} pictures")
+        raise QuestionError(
+            f"each question needs its picture, was: {len(asked)} questions for {len(tokens)} pictures; "
+            "use encoded.select"
+        )
     words = functional.normalize(pad_sequence(asked, batch_first=True), dim=-1)
     lengths = torch.tensor([len(own) for own in asked], device=words.device)
     there = torch.arange(words.shape[1], device=words.device) < lengths[:, None]

@@ -42,14 +42,14 @@ class SplicedBatch:
         backbone.check_length(self.longest)
         ids = torch.tensor([*start, *chain.from_iterable(texts)], device=device)
         head, *tails = backbone.embed(ids).split([len(start), *map(len, texts)])
-        nothing = head.new_zeros(self.longest, head.shape[-1])
-        parts = zip((self.longest - lengths).tolist(), visual, tails, strict=True)
+        pads = self.longest - lengths
+        nothing = head.new_zeros(int(pads.max()), head.shape[-1])
+        parts = zip(pads.tolist(), visual, tails, strict=True)
         rows = [torch.cat([nothing[:pad], head, own.to(head.dtype), tail]) for pad, own, tail in parts]
         self.embeds = rows[0][None] if len(rows) == 1 else torch.stack(rows)
-        places = np.arange(self.longest) - (self.longest - lengths)[:, None]
+        places = np.arange(self.longest) - pads[:, None]
         self.positions = torch.tensor(places.clip(min=0), device=device)
-        padded = int(lengths.min()) < self.longest
-        self.mask = torch.tensor(places >= 0, dtype=torch.int64, device=device) if padded else None
+        self.mask = torch.tensor(places >= 0, dtype=torch.int64, device=device) if pads.any() else None
 
     def _visual(self) -> list[Tensor]:
         """Each row's m visual tokens, one connector pass for each m that occurs, the largest first."""

@@ -21,6 +21,7 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
+from encoders.cost import is_unit
 from encoders.counts import finite_number, whole_number
 from encoders.errors import BudgetError
 
@@ -150,7 +151,7 @@ def _unit(kind: Kind, unit: object) -> str | None:
         return "tokens" if kind in ("cap", "mean") else None
     if kind in ("max_loss", "max_broken"):
         raise BudgetError(f"a {kind} is in score and has no unit, was: unit={unit!r}; leave it out")
-    if not isinstance(unit, str) or not unit or unit != unit.strip() or not unit.isprintable():
+    if not is_unit(unit):
         raise BudgetError(
             "a budget's unit must be a printable name without spaces around it, such as 'tokens', 'tflops', 'ms' or "
             f"the name that a table gives its costs, was: {unit!r}"

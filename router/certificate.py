@@ -23,12 +23,11 @@ import math
 import sys
 from bisect import bisect_left
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 
-from encoders.counts import whole_number
+from encoders.counts import finite_number, whole_number
 from encoders.errors import BudgetError, DataError
 from training_data.curves import table
 
@@ -313,8 +312,7 @@ def _promise(max_loss: float | None, max_broken: float | None) -> tuple[Kind, fl
 
 
 def _share(name: str, value: object) -> float:
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not 0 < number < 1:
+    if not 0 < (number := finite_number(value)) < 1:
         raise BudgetError(f"{name} must lie between 0 and 1, both excluded, was: {value!r}; 0.01 is one point in 100")
     return number
 

@@ -83,8 +83,7 @@ class Router:
         """Learn to spend from measured outcomes; minutes on a CPU.
 
         Nine tenths of the pictures are fitted on, one tenth fixes prices (up to a fifth of fewer than 2,000, a fifth of
-        20,000 or more).
-        Replicates are left out.
+        20,000 or more). Replicates are left out.
 
         Args:
             outcomes: or a file of them.
@@ -205,7 +204,10 @@ class Router:
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
         if features is not None and not isinstance(features, Features):
-            raise DataError(f"features must be Features, with names and version, was: {type(features).__name__}")
+            raise DataError(
+                f"features must be Features, with names and version, was: {type(features).__name__}; take "
+                "those of Outcomes"
+            )
         if self.features is not None and features is not None and features.version != self.features[0]:
             raise DataError(
                 f"this router reads visual features of version {self.features[0]}, was: version {features.version}; "

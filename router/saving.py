@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as arrays_as_bytes
 
+from encoders.counts import finite_number
 from encoders.errors import DataError
 from router.calibration import Calibration
 from router.card import card
@@ -44,7 +45,7 @@ def _names(value: Any, count: int | None = None) -> bool:
 
 
 def _real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return not math.isnan(finite_number(value))
 
 
 def _rising(value: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from encoders.cost import is_unit
 from encoders.errors import DataError
 from training_data import store, tables
 
@@ -148,9 +149,8 @@ class Outcomes:
         arms = tuple(str(arm) for arm in self.arms)
         if len(arms) < 2 or len(set(arms)) < len(arms):
             raise DataError(f"outcomes need two or more arms of different names, was: {arms}")
-        unit: object = self.unit  # a budget must be able to name it
-        if not isinstance(unit, str) or not unit or unit != unit.strip() or not unit.isprintable():
-            raise DataError(f"a unit must be a printable name without spaces around it, was: {unit!r}; rename it")
+        if not is_unit(self.unit):
+            raise DataError(f"a unit must be a printable name without spaces around it, was: {self.unit!r}; rename it")
         object.__setattr__(self, "arms", arms)
         if self.m is not None:
             m = np.asarray(self.m)
