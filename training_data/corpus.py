@@ -24,6 +24,8 @@ from encoders.errors import DataError
 from encoders.llava import NestedLlava
 from training_data.lattice import lattice
 from training_data.marks import GRID, MARKS, marks
+from training_data.posters import poster
+from training_data.posts import add_posts
 from training_data.relations import RELATIONS, relations
 from training_data.scenes import SIDE, STYLE_NAMES, Scene, crowded, questions, render, scene
 from training_data.scenes.facts import StyleName
@@ -31,6 +33,7 @@ from training_data.scenes.facts import StyleName
 VOCABULARY = 512
 Kind = Literal["scenes", "crowds", "lattices"]
 LABELS = MARKS | RELATIONS  # what a vision tower is asked about every patch: name -> number of classes, 0 is "none"
+_POSTERS = 8  # every so many of a corpus' scenes is a poster
 _BLOCK = 1_000  # pictures drawn by one task
 _PACK = 72  # tokens of questions in one training sequence
 _CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
@@ -43,8 +46,9 @@ _DRAWN = {  # parts of a batch whose pictures' own question is of a family: what
     **dict.fromkeys(("largest_colour", "colour", "place"), 3),
     **dict.fromkeys(("hand", "shape"), 8),
     **dict.fromkeys(("largest_shape", "word"), 10),
-    **dict.fromkeys(("number", "sign"), 15),
+    "sign": 15,
     **dict.fromkeys(("relation", "count"), 17),
+    "number": 24,
 }
 
 
@@ -101,11 +105,16 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _draw(kind: Kind, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, list[list[tuple[str, str, str]]]]:
-    make: Callable[[int, StyleName], Scene] = {"scenes": scene, "crowds": crowded, "lattices": lattice}[kind]
+    make: Callable[[int, StyleName], Scene] = {"scenes": _shown, "crowds": crowded, "lattices": lattice}[kind]
     scenes = [make(k // 2, STYLE_NAMES[k % 2]) for k in range(start, stop)]
     asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes] if kind == "scenes" else []
-    pictures = np.stack([np.asarray(render(facts)) for facts in scenes])
+    pictures = np.stack([np.asarray(add_posts(render(facts), facts)) for facts in scenes])
     return pictures, np.stack([np.concatenate([marks(facts), relations(facts)]) for facts in scenes]), asked
+
+
+def _shown(index: int, style: StyleName) -> Scene:
+    """A scene, or every so often a poster."""
+    return scene(index, style) if index % _POSTERS else poster(index, style)
 
 
 def read_questions(folder: Path) -> list[list[tuple[str, str, str]]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -42,9 +42,11 @@ MQT_LADDER = (1, 2, 4, 8, 16, 36, 64, 144)
 M3_LADDER = (1, 9, 36, 144)
 SCENES, CROWDS, LATTICES = 150_000, 70_000, 20_000
 VISION = Recipe(steps=9_500, learning_rate=1.2e-3, matrix_rate=8e-3, warmup_steps=200, checkpoint_every=250)
+HEADS = Recipe(steps=250, learning_rate=6e-3, matrix_rate=0.0, warmup_steps=20, checkpoint_every=250)
 MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=200, checkpoint_every=250)
 M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
+_TOWER_DRAWN = {"relation": 70, "count": 40, "number": 50, "largest_shape": 20, "largest_colour": 15}  # see `chances`
 _SHARES = {"character": 2.0, "ground": 0.5, "order": 0.5}  # of the tower's loss, for labels so named; others 1
 
 Precision = Literal["bf16", "no"]
@@ -161,7 +163,7 @@ def train_vision(folder: Path, recipe: Recipe, batch_size: int, start: Path | No
         [np.load(folder / f"{kind}-{what}.npy", mmap_mode="r") for what in ("images", "marks")]
         for kind in ("crowds", "lattices", "scenes")
     ]
-    chance = chances(read_questions(folder), relation=70, count=40)  # elsewhere neighbours and kinds stand by chance
+    chance = chances(read_questions(folder), **_TOWER_DRAWN)
 
     def batch_at(number: int) -> Mapping[str, Tensor]:
         rng, third = np.random.default_rng([1, number]), batch_size // 3
@@ -171,7 +173,19 @@ def train_vision(folder: Path, recipe: Recipe, batch_size: int, start: Path | No
         labels = np.concatenate([marked[own] for own, (_, marked) in zip(rows, sources, strict=True)])
         return {"pixels": torch.from_numpy(pixels), "marks": torch.from_numpy(labels)}
 
-    train(PatchMarks(backbone.vision), batch_at, recipe, folder / "vision", "vision")
+    objective = PatchMarks(backbone.vision)
+    if start is not None and recipe.steps:
+        fit_heads(objective, batch_at, folder, recipe.precision)
+    train(objective, batch_at, recipe, folder / "vision", "vision")
+
+
+def fit_heads(
+    objective: PatchMarks, batch_at: Callable[[int], Mapping[str, Tensor]], folder: Path, precision: str
+) -> None:
+    """Fit fresh heads to a tower that already sees: what the first gradients of random ones would undo of it."""
+    objective.vision.requires_grad_(False)
+    train(objective, batch_at, replace(HEADS, precision=precision), folder / "heads", "heads")
+    objective.vision.requires_grad_(True)
 
 
 def load_tower(backbone: NestedLlava, folder: Path) -> None:

@@ -1,11 +1,13 @@
 """The recipe runs end to end at toy size and resumes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import encoders
 from encoders.errors import DataError
 from encoders.train import Recipe
 from training_data import corpus, nano
@@ -110,6 +112,23 @@ def test_another_seed_draws_other_batches(folder, monkeypatch):
     for seed in (2, 3, 2):
         nano.train_language(backbone, folder, nano.MQT, batch_size=20, seed=seed)
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_heads_are_fitted_to_a_tower_that_sees_before_it_goes_on(folder, monkeypatch):
+    stages = []
+
+    def train(objective, batch_at, recipe, where, title):
+        learns = {parameter.requires_grad for parameter in objective.vision.parameters()}
+        stages.append((where.name, recipe.steps, recipe.precision, learns))
+
+    monkeypatch.setattr(nano, "train", train)
+    recipe, packaged_model = Recipe(3, 1e-3, 1e-3, precision="no"), Path(encoders.__file__).parent / "packaged/nano-mqt"
+    nano.train_vision(folder, recipe, batch_size=6, start=packaged_model)
+    assert stages == [("heads", 250, "no", {False}), ("vision", 3, "no", {True})]
+    stages.clear()
+    nano.train_vision(folder, recipe, batch_size=6)
+    nano.train_vision(folder, Recipe(0, 1e-3, 1e-3), batch_size=6, start=packaged_model)
+    assert [name for name, *_ in stages] == ["vision", "vision"]
 
 
 @pytest.mark.slow
