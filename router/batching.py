@@ -74,6 +74,11 @@ def answer_batch(
     shared = limit is not None and limit.mean is not None
     if shared and not hasattr(rule, "decide_together"):
         raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
+    if isinstance(examples, str | bytes) or not isinstance(examples, Iterable):
+        raise DataError(
+            f"examples must be Examples or pairs of a picture and a question, was: {type(examples).__name__}; for "
+            "one question use answer, for a file `training_data.readers.read_own`"
+        )
     rows = _examples(examples)
     batches = (_opened(model, some, shared) for some in iter(lambda: list(islice(rows, size)), []))
     return (_together if shared else _alone)(batches, limit, model, rule)

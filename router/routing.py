@@ -117,6 +117,8 @@ class Router:
         """
         from router.saving import load
 
+        if not isinstance(folder, str | Path):
+            raise DataError(f"a router is read from its folder, was: {type(folder).__name__}; give a path")
         return load(Path(folder))
 
     # ---- testing

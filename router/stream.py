@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from encoders.counts import finite_number
 from encoders.errors import BudgetError, DataError
 from router.allocate import allocate, best_arms, checked
 from router.budget import Budget
@@ -105,9 +106,9 @@ class FeedbackPrice:
         """
         if self._charged is None:
             raise BudgetError(f"spent corrects one choice once, was: spent({cost!r}) without one; call choose first")
-        if not (math.isfinite(cost) and cost > 0):
+        if not (true := finite_number(cost)) > 0:
             raise BudgetError(f"a cost must be positive and finite, was: {cost!r}; leave spent out where none is known")
-        self.total += cost - self._charged
+        self.total += true - self._charged
         self._charged = None
 
     @property

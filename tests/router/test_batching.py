@@ -254,6 +254,12 @@ def test_a_row_of_another_kind_is_refused_by_its_place(tiny, fitted, examples, r
         list(answer_batch([examples[0], row], backbone=tiny, router=fitted))
 
 
+@pytest.mark.parametrize("given", [None, "questions.jsonl", 3])
+def test_what_holds_no_examples_is_refused(tiny, given):
+    with pytest.raises(DataError, match=rf"must be Examples or pairs .*, was: {type(given).__name__};"):
+        answer_batch(given, backbone=tiny)
+
+
 def test_options_are_refused_before_anything_is_read(tiny, make_tiny, fitted, examples):
     with pytest.raises(DataError, match="batch_size must be a whole number of at least 1, was: 0"):
         answer_batch(None, batch_size=0, backbone=tiny)

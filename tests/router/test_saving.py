@@ -290,6 +290,11 @@ DAMAGES = {
 }
 
 
+def test_what_is_no_path_is_refused():
+    with pytest.raises(DataError, match="read from its folder, was: NoneType; give a path"):
+        Router.load(None)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", BLOBS)
 def test_a_changed_file_is_refused_by_name(folder, other, tmp_path, name, damage):

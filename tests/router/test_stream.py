@@ -201,6 +201,8 @@ def test_spent_corrects_one_choice_once():
     price.choose(np.zeros(5), cost)
     with pytest.raises(BudgetError, match="positive and finite, was: nan"):
         price.spent(math.nan)
+    with pytest.raises(BudgetError, match="positive and finite, was: '3'"):
+        price.spent("3")
     price.spent(3)
     assert price.total == 3
     with pytest.raises(BudgetError, match="call choose first"):
