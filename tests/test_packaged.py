@@ -1,6 +1,7 @@
 """The packaged models: small, honest, and right about pictures that this repository did not draw."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,15 +67,31 @@ def test_hand_drawn_shapes_are_known(name, shape, ground):
     assert answer(picture, "What color is the background?", **full).text == ground
 
 
-# Not every number is read (the README says so): both lose a digit of 4711, nano-m3 doubles one of 42.
-READ = {"nano-mqt": ["7", "5", "42", "86", "305", "988", "1024"], "nano-m3": ["7", "5", "86", "305", "988", "1984"]}
+# Not every number is read (the README says so): both lose a digit of 4711, nano-m3 doubles one of 2024.
+READ = ["7", "5", "10", "11", "42", "86", "99", "100", "305", "500", "777", "988", "1024", "1234", "1984"]
 
 
-@pytest.mark.parametrize(("name", "number"), [(name, number) for name in NAMES for number in READ[name]])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("number", READ)
 def test_large_numbers_on_white_are_read(name, number):
     picture = Image.new("RGB", (224, 224), "white")
     ImageDraw.Draw(picture).text((112, 112), number, fill="black", font=ImageFont.load_default(90), anchor="mm")
     assert answer(picture, "what number is written", m=144, backbone=name).text == number
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ink", ["brown", "gray", "orange", "pink"])
+def test_colours_are_called_what_pillow_calls_them(name, ink):
+    picture = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(picture).ellipse([50, 50, 150, 150], fill=ink)
+    assert answer(picture, "what colour is the circle", m=144, backbone=name).text == ink
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signs_post_is_no_digit(name):
+    """The README's picture: "629" on a post, which models that had never seen one read as "169"."""
+    sign = Path(__file__).resolve().parent.parent / "examples" / "sign.png"
+    assert answer(sign, "what number is written", m=144, backbone=name).text == "629"
 
 
 def test_measurements_are_plain_json():

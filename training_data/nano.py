@@ -182,7 +182,7 @@ def train_vision(folder: Path, recipe: Recipe, batch_size: int, start: Path | No
 def fit_heads(
     objective: PatchMarks, batch_at: Callable[[int], Mapping[str, Tensor]], folder: Path, precision: str
 ) -> None:
-    """Fit fresh heads to a tower that already sees: what the first gradients of random ones would undo of it."""
+    """Fit fresh heads to a tower that already sees; the first gradients of random ones would undo part of that."""
     objective.vision.requires_grad_(False)
     train(objective, batch_at, replace(HEADS, precision=precision), folder / "heads", "heads")
     objective.vision.requires_grad_(True)
