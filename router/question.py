@@ -161,7 +161,9 @@ class QuestionScores:
         sums = np.zeros((len(found), self._joined.shape[1]))
         np.add.at(sums, row, value[:, None] * self._joined[column])  # one question at a time or many: the same order
         arms = len(self.intercept)
-        return np.concatenate([sums[:, :arms] + self.intercept, _softmax(sums[:, arms:] + self.bias) @ self.means], 1)
+        shares = _softmax(sums[:, arms:] + self.bias)
+        expected = (shares[:, :, None] * self.means).sum(axis=1)  # a matrix product rounds one row otherwise than many
+        return np.concatenate([sums[:, :arms] + self.intercept, expected], axis=1)
 
     @cached_property
     def _joined(self) -> np.ndarray:
