@@ -1,8 +1,8 @@
 """Pictures as people draw them: one large print or shape on plain ground, in the colours that Pillow has by name.
 
 They stand beside scenes in the training corpus, outside the recipe of what a scene is, and nothing is measured on them.
-Models that had seen scenes alone read two equal digits side by side as one ("5322" as "532"), and missed a cross whose
-edges fell on the patch grid (docs/log.md). Knows drafts. Draws no pixel.
+Models that had seen scenes alone read two equal digits side by side as one ("5322" as "532") and called Pillow's brown
+red (docs/log.md). Knows drafts. Draws no pixel.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from training_data.scenes.draft import STYLES
-from training_data.scenes.facts import COLOURS, SIDE, Hand, Print, Scene
+from training_data.scenes.facts import COLOURS, SIDE, Hand, Print, Scene, Thing
 
 _SHARE = 0.4  # of the pictures in which something is read
 _GAP = 2.0  # pixels between a stroke and any element, at least
@@ -42,8 +42,8 @@ def add_posts(picture: Image.Image, scene: Scene) -> Image.Image:
 
 def _taken(scene: Scene) -> list[_Box]:
     """(left, top, right, bottom) of every element; what is read comes last."""
-    centred = [(thing.x, thing.y, thing.size / 2, thing.size / 2) for thing in scene.things]
-    centred += [(hand.x, hand.y, hand.size / 2, hand.size / 2) for hand in scene.hands]
+    sized: list[Thing | Hand] = [*scene.things, *scene.hands]
+    centred = [(one.x, one.y, one.size / 2, one.size / 2) for one in sized]
     for item in scene.prints:
         pad = STYLES[scene.style].sign_pad(item.height) if item.paper else 1.0
         centred.append((item.x, item.y, item.width / 2 + pad, item.height / 2 + pad))

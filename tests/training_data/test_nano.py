@@ -1,16 +1,21 @@
 """The recipe runs end to end at toy size and resumes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import encoders
+from encoders import checkpoint
 from encoders.errors import DataError
 from encoders.train import Recipe
 from training_data import corpus, nano
+
+PACKAGED = Path(encoders.__file__).parent / "packaged" / "nano-mqt"
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +127,31 @@ def test_heads_are_fitted_to_a_tower_that_sees_before_it_goes_on(folder, monkeyp
         stages.append((where.name, recipe.steps, recipe.precision, learns))
 
     monkeypatch.setattr(nano, "train", train)
-    recipe, packaged_model = Recipe(3, 1e-3, 1e-3, precision="no"), Path(encoders.__file__).parent / "packaged/nano-mqt"
-    nano.train_vision(folder, recipe, batch_size=6, start=packaged_model)
+    recipe = Recipe(3, 1e-3, 1e-3, precision="no")
+    nano.train_vision(folder, recipe, batch_size=6, start=PACKAGED)
     assert stages == [("heads", 250, "no", {False}), ("vision", 3, "no", {True})]
     stages.clear()
     nano.train_vision(folder, recipe, batch_size=6)
-    nano.train_vision(folder, Recipe(0, 1e-3, 1e-3), batch_size=6, start=packaged_model)
+    nano.train_vision(folder, Recipe(0, 1e-3, 1e-3), batch_size=6, start=PACKAGED)
     assert [name for name, *_ in stages] == ["vision", "vision"]
+
+
+@pytest.mark.slow
+def test_a_tower_goes_on_from_a_packaged_one_and_resumes(folder, tmp_path, monkeypatch):
+    for file in [*folder.glob("*.npy"), folder / "questions.jsonl", PACKAGED / "tokenizer.json"]:
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.setattr(nano, "HEADS", replace(nano.HEADS, steps=4))
+    short = Recipe(3, 1e-3, 1e-3, precision="no", warmup_steps=1, checkpoint_every=2, log_every=1)
+    packaged = {f"vision.{name}": tensor for name, tensor in checkpoint.load(PACKAGED).vision.state_dict().items()}
+    for _ in range(2):
+        nano.train_vision(tmp_path, short, batch_size=6, start=PACKAGED)
+        heads, tower = (
+            load_file(tmp_path / stage / "checkpoint" / "model.safetensors") for stage in ("heads", "vision")
+        )
+        assert all(torch.equal(heads[name], tensor) for name, tensor in packaged.items())
+        assert not all(torch.equal(tower[name], tensor) for name, tensor in packaged.items())
+        lines = (tmp_path / "vision" / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
 
 
 @pytest.mark.slow
