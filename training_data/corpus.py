@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from numpy.lib.format import open_memmap
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from tqdm import tqdm
@@ -24,16 +25,17 @@ from encoders.errors import DataError
 from encoders.llava import NestedLlava
 from training_data.lattice import lattice
 from training_data.marks import GRID, MARKS, marks
-from training_data.posters import poster
+from training_data.posters import is_poster, poster
 from training_data.posts import add_posts
 from training_data.relations import RELATIONS, relations
 from training_data.scenes import SIDE, STYLE_NAMES, Scene, crowded, questions, render, scene
 from training_data.scenes.facts import StyleName
+from training_data.sketches import sketch
 
 VOCABULARY = 512
 Kind = Literal["scenes", "crowds", "lattices"]
 LABELS = MARKS | RELATIONS  # what a vision tower is asked about every patch: name -> number of classes, 0 is "none"
-_POSTERS = 8  # every so many of a corpus' scenes is a poster
+_POSTERS = 6  # every so many of a corpus' scenes is a poster
 _BLOCK = 1_000  # pictures drawn by one task
 _PACK = 72  # tokens of questions in one training sequence
 _CROWDED = ("colour", "shape", "place", "count")  # many of these questions per picture; at most two of each are asked
@@ -44,11 +46,13 @@ _KEPT = {  # share of questions that stay beside a picture's own; one glance ans
 _DRAWN = {  # parts of a batch whose pictures' own question is of a family: what is learned last is shown most
     **dict.fromkeys(("ground", "pattern"), 1),
     **dict.fromkeys(("largest_colour", "colour", "place"), 3),
-    **dict.fromkeys(("hand", "shape"), 8),
+    "shape": 8,
     **dict.fromkeys(("largest_shape", "word"), 10),
+    "hand": 13,
     "sign": 15,
-    **dict.fromkeys(("relation", "count"), 17),
-    "number": 24,
+    "relation": 17,
+    "count": 20,
+    "number": 27,
 }
 
 
@@ -108,13 +112,18 @@ def _draw(kind: Kind, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, li
     make: Callable[[int, StyleName], Scene] = {"scenes": _shown, "crowds": crowded, "lattices": lattice}[kind]
     scenes = [make(k // 2, STYLE_NAMES[k % 2]) for k in range(start, stop)]
     asked = [[(q.family, q.text, q.answer) for q in questions(facts)] for facts in scenes] if kind == "scenes" else []
-    pictures = np.stack([np.asarray(add_posts(render(facts), facts)) for facts in scenes])
+    pictures = np.stack([np.asarray(add_posts(_picture(facts), facts)) for facts in scenes])
     return pictures, np.stack([np.concatenate([marks(facts), relations(facts)]) for facts in scenes]), asked
 
 
 def _shown(index: int, style: StyleName) -> Scene:
     """A scene, or every so often a poster."""
     return scene(index, style) if index % _POSTERS else poster(index, style)
+
+
+def _picture(facts: Scene) -> Image.Image:
+    """As the scenes' own code draws it; most posters as a person does."""
+    return sketch(facts) if is_poster(facts) and facts.seed % 4 else render(facts)
 
 
 def read_questions(folder: Path) -> list[list[tuple[str, str, str]]]:

@@ -46,7 +46,7 @@ HEADS = Recipe(steps=250, learning_rate=6e-3, matrix_rate=0.0, warmup_steps=20, 
 MQT = Recipe(steps=9_000, learning_rate=1.2e-3, matrix_rate=6e-3, warmup_steps=200, checkpoint_every=250)
 M3 = Recipe(steps=3_000, learning_rate=8e-4, matrix_rate=4e-3, warmup_steps=100, checkpoint_every=250)
 
-_TOWER_DRAWN = {"relation": 70, "count": 40, "number": 50, "largest_shape": 20, "largest_colour": 15}  # see `chances`
+_TOWER_DRAWN = dict(relation=60, count=40, number=60, hand=30, largest_shape=20, largest_colour=15)  # see `chances`
 _SHARES = {"character": 2.0, "ground": 0.5, "order": 0.5}  # of the tower's loss, for labels so named; others 1
 
 Precision = Literal["bf16", "no"]

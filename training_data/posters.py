@@ -17,6 +17,7 @@ from PIL import ImageColor
 from training_data.scenes.draft import STYLES, Draft, log_uniform, make_ground, number
 from training_data.scenes.facts import SHAPES, SIDE, STYLE_NAMES, Scene, StyleName, Tone, luminance
 
+_NAME = "-poster-"
 _MARGIN = 3.0  # pixels that stay free around what is shown
 
 
@@ -32,7 +33,7 @@ def poster(index: int, style: StyleName = "a") -> Scene:
     kind = str(rng.choice(("number", "word", "largest_shape", "largest_colour"), p=(0.55, 0.15, 0.15, 0.15)))
     printed = kind in ("number", "word")
     if rng.random() < (0.6 if printed else 0.2):
-        ground = replace(ground, colour="white")
+        ground = replace(ground, colour="white", tone=STYLES[style].tone(rng, "white"))
     if rng.random() < 0.7:
         ground = replace(ground, tone=_named(ground.colour))
     draft = Draft(rng, style, "train", _words(), ground)
@@ -42,8 +43,13 @@ def poster(index: int, style: StyleName = "a") -> Scene:
         _add_shape(draft)
     _place(draft)
     noise = 0.0 if rng.random() < 0.6 else round(float(rng.uniform(1, 9)), 1)
-    seed, name = int(rng.integers(2**31)), f"{style}-poster-{index}"
+    seed, name = int(rng.integers(2**31)), f"{style}{_NAME}{index}"
     return Scene(name, style, kind, ground, tuple(draft.things), tuple(draft.prints), (), noise, seed, lost=False)
+
+
+def is_poster(facts: Scene) -> bool:
+    """Whether a poster, and no scene, has these facts."""
+    return _NAME in facts.id
 
 
 def _named(colour: str) -> Tone:
@@ -53,7 +59,7 @@ def _named(colour: str) -> Tone:
 
 def _repeating(rng: np.random.Generator) -> str:
     """A number of one to five digits; in half of those that have two or more, some digit stands twice in a row."""
-    digits = number(rng, int(rng.choice((1, 2, 3, 4, 5), p=(0.1, 0.2, 0.3, 0.3, 0.1))))
+    digits = number(rng, int(rng.choice((1, 2, 3, 4, 5), p=(0.08, 0.2, 0.3, 0.34, 0.08))))
     if len(digits) > 1 and rng.random() < 0.5:
         place = int(rng.integers(1, len(digits)))
         digits = digits[:place] + digits[place - 1] + digits[place + 1 :]

@@ -12,17 +12,18 @@ from PIL import Image, ImageDraw
 from training_data.scenes.draft import STYLES
 from training_data.scenes.facts import COLOURS, SIDE, Hand, Print, Scene, Thing
 
-_SHARE = 0.4  # of the pictures in which something is read
+_SHARE = 0.45  # of the pictures in which something is read
 _GAP = 2.0  # pixels between a stroke and any element, at least
 _TRIES = 12
 _Box = tuple[float, float, float, float]
 
 
 def add_posts(picture: Image.Image, scene: Scene) -> Image.Image:
-    """Draw up to three strokes, or a frame, where nothing stands; most pictures are left as they are."""
+    """A copy with up to three strokes, or a frame, where nothing stands; most pictures are returned as they are."""
     rng = np.random.default_rng([scene.seed, 4])
     if not (scene.prints or scene.hands) or scene.ground.bars or rng.random() >= _SHARE:
         return picture
+    picture = picture.copy()
     taken, draw = _taken(scene), ImageDraw.Draw(picture)
     read: Print | Hand = (scene.prints or scene.hands)[-1]
     tone = read.ink if rng.random() < 0.4 else STYLES[scene.style].tone(rng, str(rng.choice(COLOURS)))
@@ -56,11 +57,11 @@ def _stroke(rng: np.random.Generator, beside: _Box) -> _Box:
     upright = rng.random() < 2 / 3
     low, high, start, end = (beside[0], beside[2], beside[1], beside[3]) if upright else (*beside[1::2], *beside[::2])
     where = rng.random()
-    if where < 0.55:  # beside
+    if where < 0.65:  # beside
         gap = _GAP + rng.uniform(0, 8)
         near = low - gap - thick if rng.random() < 0.5 else high + gap
     else:
-        near = float(rng.choice((0, SIDE - thick))) if where < 0.75 else rng.uniform(0, SIDE - thick)
+        near = float(rng.choice((0, SIDE - thick))) if where < 0.8 else rng.uniform(0, SIDE - thick)
     if rng.random() < 0.4:  # as long as what it stands beside, or from edge to edge, or from one edge
         start, end = start - rng.uniform(0, 6), end + rng.uniform(0, 6)
     else:

@@ -1,4 +1,4 @@
-"""Posters and posts: pictures of the training corpus beside scenes, held against what they claim to show."""
+"""Posters, sketches and posts: pictures of the corpus beside scenes, held against what they claim to show."""
 
 from itertools import pairwise
 
@@ -7,12 +7,13 @@ import pytest
 from PIL import ImageColor
 
 from training_data import corpus
-from training_data.posters import poster
+from training_data.posters import is_poster, poster
 from training_data.posts import add_posts
 from training_data.relations import RELATIONS, relations
 from training_data.scenes import SIDE, questions, render, scene
 from training_data.scenes.draft import STYLES
-from training_data.scenes.facts import luminance
+from training_data.scenes.facts import COLOURS, luminance
+from training_data.sketches import sketch
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +80,68 @@ def test_posts_are_the_same_every_time_and_tell_no_tower_anything():
     assert order.max() <= len(facts.prints[0].text)
 
 
-def test_one_scene_of_a_corpus_in_eight_is_a_poster(tmp_path):
-    shown = [corpus._shown(k, "a") for k in range(80)]
-    assert sum("poster" in facts.id for facts in shown) == 10
+def test_the_ground_of_a_poster_has_the_colour_that_is_asked_for(posters):
+    named = {name: ImageColor.getrgb(name) for name in COLOURS}
+    for facts in posters:
+        look = STYLES[facts.style]
+        rng = np.random.default_rng(0)
+        shades = np.array([look.tone(rng, facts.ground.colour) for _ in range(200)] + [named[facts.ground.colour]])
+        assert np.abs(shades - facts.ground.tone).max(axis=1).min() < 25
+
+
+def test_a_sketch_shows_what_its_poster_says_where_it_says(posters):
+    for facts in posters:
+        pixels, ground = np.asarray(sketch(facts)).astype(int), np.array(facts.ground.tone)
+        changed = np.abs(pixels - ground).max(axis=-1) > 8
+        [(x, y, across, down)] = boxes(facts)
+        inside = np.zeros_like(changed)
+        reach = 5  # a corner moves by half a patch at most when it is put on the grid
+        inside[
+            max(0, round(y - down) - reach) : round(y + down) + reach,
+            max(0, round(x - across) - reach) : round(x + across) + reach,
+        ] = True
+        assert not (changed & ~inside).any()
+        assert changed[inside].mean() > 0.02, facts.id
+        for thing in facts.things:
+            shown = np.abs(pixels - np.array(thing.tone)).max(axis=-1)[inside] < 40
+            assert shown.mean() > 0.12, facts.id
+
+
+def test_sketched_crosses_have_many_proportions_and_some_lie_on_the_grid():
+    arms, on_grid = [], 0
+    for facts in (poster(k, style) for k in range(4_000) for style in ("a", "b")):
+        if not facts.things or facts.things[0].shape != "cross" or facts.things[0].angle:
+            continue
+        thing, picture = facts.things[0], np.asarray(sketch(facts)).astype(int)
+        shown = (
+            np.abs(picture - facts.ground.tone).max(axis=-1)
+            > 0.5 * np.abs(np.array(thing.tone) - facts.ground.tone).max()
+        )
+        columns = shown.sum(axis=0)
+        arms.append(columns[columns > 0].min() / shown.any(axis=1).sum())
+        edges = np.flatnonzero(np.diff(columns))
+        on_grid += len(edges) == 4 and all(min((edge + 1) % 4, -(edge + 1) % 4) <= 1 for edge in edges)
+    assert len(arms) > 30
+    assert min(arms) < 0.25 and max(arms) > 0.38
+    assert 0.4 * len(arms) < on_grid
+
+
+def test_a_sketch_is_the_same_every_time(posters):
+    for facts in posters[:20]:
+        assert sketch(facts).tobytes() == sketch(facts).tobytes()
+
+
+def test_one_scene_of_a_corpus_in_six_is_a_poster_and_most_of_these_are_sketched(tmp_path):
+    shown = [corpus._shown(k, "a") for k in range(240)]
+    assert [is_poster(facts) for facts in shown] == [k % 6 == 0 for k in range(240)]
+    sketched = [corpus._picture(facts).tobytes() == sketch(facts).tobytes() for facts in shown if is_poster(facts)]
+    assert 0.5 < np.mean(sketched) < 0.95
     corpus.draw_corpus(tmp_path, "scenes", 60)
     drawn, plain = np.load(tmp_path / "scenes-images.npy"), 0
     for k, picture in enumerate(drawn):
         facts = corpus._shown(k // 2, "ab"[k % 2])
-        assert (picture == np.asarray(add_posts(render(facts), facts))).all()
-        plain += (picture == np.asarray(render(facts))).all()
+        expected = corpus._picture(facts)
+        assert is_poster(facts) or expected.tobytes() == render(facts).tobytes()
+        assert (picture == np.asarray(add_posts(expected, facts))).all()
+        plain += (picture == np.asarray(expected)).all()
     assert 30 < plain < 60  # the others have posts
