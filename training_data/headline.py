@@ -95,7 +95,7 @@ class _AnswerFile:
 
     def joined(self, examples: Sequence[Example], answers: Iterable[Given] | None = None) -> list[Pair]:
         """Each answer with its question, at least one."""
-        self.pairs = list(pair(examples, self.read() if answers is None else answers, self.tally))
+        self.pairs = pair(examples, self.read() if answers is None else answers, self.tally)
         _check_some(self.pairs)
         return self.pairs
 

@@ -263,10 +263,12 @@ SEED = {"question_id": "101669", "pred": "B", "answer": "B"}
 def test_answers_that_a_log_does_not_score_are_scored_by_a_named_rule(tmp_path, field, held, metric, group):
     """lmms-eval's MMBench and SEED are scored by a later run over all rows; each line holds only what it needs."""
     logs = []
-    for m, text in ((16, "B"), (64, "Neither, I believe")):
-        row = {"doc_id": 0, "target": "B", "input": "Which?", "filtered_resps": [text], field: held}
+    for m, text in ((16, "B."), (64, "Neither, I believe")):
+        read = held | ({"pred": text[0]} if "pred" in held else {})  # SEED's own reading, of which "." is no part
+        row = {"doc_id": 0, "target": "B", "input": "Which?", "filtered_resps": [text], field: read}
         logs.append(lmms_log(tmp_path / str(m), m, [row], task="t"))
     outcomes = lmms_eval.read(logs, metric)
+    assert outcomes.text.tolist() == [["B.", "Neither, I believe"]]
     assert outcomes.score.tolist() == [[1, 0]] and outcomes.group.tolist() == [group]
     assert outcomes.parsed.tolist() == [[1, 1 if metric == "exact" else 0]]
     with pytest.raises(DataError, match=rf"only {field}'; name a metric to score it by here: anls, exact, "):
@@ -555,7 +557,7 @@ def test_what_is_bad_at_one_m_is_left_out_at_every_m_and_counted(tmp_path):
     data, files = pope_data(tmp_path), {m: pope_answers(tmp_path, m) for m in LADDER}
     labels = data / "coco_pope_random.json"
     labels.write_text(labels.read_text().replace('"label": "yes"', '"label": "maybe"', 1))
-    files[64].write_text(files[64].read_text().replace('"text": "No"', '"text": 7', 1))
+    files[64].write_text(files[64].read_text().replace('"text": "No"', '"text": true', 1))
     with pytest.raises(DataError, match="pass skip_bad=True"):
         answers.read("pope", data, files)
     tally = Tally(skip_bad=True)

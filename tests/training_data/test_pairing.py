@@ -167,9 +167,13 @@ def test_answers_without_ids_stand_in_the_order_of_the_questions():
         found(asked, answers[:1])
 
 
-def test_an_answer_that_is_its_question_is_refused():
-    """A label row with an answer beside it: its "text" is the question, and was scored as the answer."""
-    asked = [example("1", "1.jpg", "Is there a cup?")]
-    row = Row("a.jsonl", "line 1", {"question_id": 1, "text": "Is there a cup?", "answer": "yes"})
-    with pytest.raises(DataError, match=r"an answer must not be its question, was: 'Is there a cup\?'; name"):
-        found(asked, [Given("1", None, "Is there a cup?", row)])
+def test_answers_that_are_their_questions_are_refused_but_a_model_may_repeat_one():
+    """Label rows with an answer beside: their "text" is the question, and was scored as the answer."""
+    asked = [example(str(k), "1.jpg", f"Is there a {what}?") for k, what in enumerate(("cup", "dog"))]
+    rows = [Row("a.jsonl", f"line {k + 1}", {"question_id": k}) for k in range(2)]
+    echoes = [Given(one.id, None, one.question, row) for one, row in zip(asked, rows, strict=True)]
+    with pytest.raises(
+        DataError, match=r"line 1: answers must not be their questions, was: 'Is there a cup\?'; name their field"
+    ):
+        found(asked, echoes)
+    assert found(asked, [echoes[0], Given("1", None, "no", rows[1])]) == ["0", "1"]

@@ -50,7 +50,7 @@ def _samples(examples: Sequence[Example], path: Path, tally: Tally) -> list[Samp
     before = tally.bad
     answers = read_answers(path, tally)
     torn = tally.bad - before  # so many questions may be left
-    pairs = list(pair(examples, answers, tally))
+    pairs = pair(examples, answers, tally)
     shown = [example for example in examples if example.image != ()]
     none_left(shown, {example.id for example, _ in pairs}, path.name, torn)
     return [_sample(example, given) for example, given in pairs if example.image != ()]

@@ -197,8 +197,12 @@ def _graded(row: Row, metric: str | None) -> float:
 
 
 def _by_rule(row: Row, asked: str, text: str, metric: str) -> Scored:
-    """The answer by a rule, against the target or what the metric's object calls the answer, with the choices there."""
+    """The answer by a rule, against the target or what the metric's object calls the answer, with the choices there.
+
+    Where that object says what the evaluator read from the answer (SEED's "pred": the first letter), that is scored.
+    """
     objects = list(_objects(row))
+    text = next((one["pred"] for one in objects if isinstance(one.get("pred"), str)), text)
     told = (row.fields.get("target"), *(one.get("answer") for one in objects))
     gold = next((answer for answer in told if answer is not None and answer not in ("", [])), None)
     if gold is None:

@@ -74,7 +74,7 @@ def read_answers(path: Path, tally: Tally | None = None) -> list[Given]:
     """Every answer of a file, in its order.
 
     Raises:
-        DataError: as `read_rows`; an answer without an id or whose answer is no text.
+        DataError: as `read_rows`; an answer without an id or whose answer is neither text nor a number.
     """
     tally = tally or Tally()
     return list(tally.each(read_rows(path, tally), _given))
@@ -85,7 +85,7 @@ def _given(row: Row) -> Given:
     # an empty cell of a table is an empty answer, never the next column's text: that may be the gold answer
     tabled = ending(Path(row.file)) in TABLES
     empty = column is not None and tabled and not row.has(column)
-    text = "" if empty else row.text(*(_ANSWERS if column is None else (column,)), empty=True)
+    text = "" if empty else row.name(*(_ANSWERS if column is None else (column,)), empty=True)
     prompt = row.name(*_PROMPTS, empty=True) if any(map(row.has, _PROMPTS)) else None
     nameless = prompt and not any(name in row.fields for name in _IDS)  # POPE's own answers stand in its order
     return Given("" if nameless else row.name(*_IDS), prompt, text, row)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -35,14 +35,15 @@ _LAST_NUMBER = re.compile(r"\d+$")
 Pair = tuple[Example, Given]
 
 
-def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | None = None) -> Iterator[Pair]:
+def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | None = None) -> list[Pair]:
     """Each answer with its question, in the order of the answers.
 
     A picture's question asked twice takes its answers in the order of the data.
 
     Raises:
-        DataError: an answer to no question, to one of several, or to one that has been answered. By file and line;
-            counted where `tally` skips bad rows.
+        DataError: an answer to no question, to one of several, or to one that has been answered; by file and line, and
+            counted where `tally` skips bad rows. Answers of which most are their own questions: those were read from
+            another column.
     """
     known = {example.id: [example] for example in examples}
     also: dict[str, list[Example]] = defaultdict(list)
@@ -75,15 +76,17 @@ def pair(examples: Sequence[Example], answers: Iterable[Given], tally: Tally | N
         if free is None:
             place = taken[meant[-1].id].row.place
             given.row.refuse(f"a question may be answered once (also in {place})", named, "keep one of the answers")
-        if asked(given.text) == asked(free.question):
-            given.row.refuse("an answer must not be its question", given.text, "name the answers' field 'prediction'")
         taken[free.id] = given
         return free, given
 
     answers = list(answers)
     if answers and not any(given.id for given in answers):
         answers = _in_order(examples, answers)
-    return (tally or Tally()).each(answers, joined)
+    pairs = list((tally or Tally()).each(answers, joined))
+    echoes = [given for example, given in pairs if asked(given.text) == asked(example.question)]
+    if 2 * len(echoes) > len(pairs):
+        echoes[0].row.refuse("answers must not be their questions", echoes[0].text, "name their field 'prediction'")
+    return pairs
 
 
 def _in_order(examples: Sequence[Example], answers: Sequence[Given]) -> list[Given]:
