@@ -28,7 +28,8 @@ FORMAT = 1
 _CONFIG, _WEIGHTS, _TOKENIZER, _CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 _TUPLES = ("ladder", "image_mean", "image_std", "pad_colour")
 _SPECIALS = ("<s>", "</s>")  # LLaMA's own
-_TIED = "language.lm_head.weight"
+_PROBE = "What number is written? 7\n"
+_TIED, _EMBEDDING = "language.lm_head.weight", "language.model.embed_tokens.weight"
 _PARTS = ("vision", "connector", "language")
 _DTYPES = {
     "float32": torch.float32,
@@ -128,6 +129,8 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     own = {key: value.to(device, dtype, copy=True) for key, value in tensors.items()}
     if broken := sorted(key for key, value in own.items() if not value.isfinite().all()):
         raise BackboneError(f"weights in {folder.name!r} must be finite in {dtype}, was: NaN or infinity in {broken}")
+    if _TIED in own and backbone.language.config.tie_word_embeddings and not own[_TIED].equal(own[_EMBEDDING]):
+        raise BackboneError(f"weights in {folder.name!r} must be tied as {_CONFIG} says, was: another {_TIED}")
     backbone.load_state_dict(own, strict=False, assign=True)
     backbone.language.tie_weights()
     return backbone.to(device=device, dtype=dtype).eval()
@@ -182,13 +185,16 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     _read_json(path)  # names a damaged file before the tokenizers library meets it
     try:
         found = Tokenizer.from_file(str(path))
+        found.encode(_PROBE)  # some damage shows only here
         lacking = [name for name in _SPECIALS if found.token_to_id(name) is None]
         if not lacking:
             begin, end = _SPECIALS
             return PreTrainedTokenizerFast(
                 tokenizer_object=found, bos_token=begin, eos_token=end, clean_up_tokenization_spaces=False
             )
-    except Exception as error:  # the tokenizers library raises bare Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the tokenizers library raises bare Exception, and panics, which are none
         raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must be a tokenizer, was damaged: {error}") from error
     raise BackboneError(f"{_TOKENIZER} in {folder.name!r} must know {list(_SPECIALS)}, was: without {lacking}")
 

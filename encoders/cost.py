@@ -189,7 +189,10 @@ class LatencyProfile:
             BackboneError: the file is there and damaged.
         """
         path = _profile_path(backbone, device, dtype)
-        if not path.is_file():
+        try:
+            if not path.is_file():
+                return None
+        except PermissionError:  # another user's cache: nothing that this one has measured
             return None
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))

@@ -33,13 +33,13 @@ def finite_number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def positive(name: str, value: object) -> int:
-    """`value` as a whole number of at least 1.
+def positive(name: str, value: object, least: int = 1) -> int:
+    """`value` as a whole number of at least 1, or another `least`.
 
     Raises:
         BackboneError: it is none.
     """
     number = whole_number(value)
-    if number is None or number < 1:
-        raise BackboneError(f"{name} must be a whole number of at least 1, was: {shown(value)}")
+    if number is None or number < least:
+        raise BackboneError(f"{name} must be a whole number of at least {least}, was: {shown(value)}")
     return number

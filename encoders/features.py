@@ -73,7 +73,7 @@ def visual_features(
     """
     if statistics is None and "pixels" in groups:
         if encoded.pictures is None:
-            raise ImageError("features need the pictures' pixels, was: patches alone; encode the pictures themselves")
+            raise ImageError("features need the pictures' pixels, was: patches alone; encode the pictures, or give m")
         statistics = [pixels.pixel_statistics(picture) for picture in encoded.pictures]
     shown = picture_features(backbone, encoded, statistics or [], groups)
     return np.concatenate([shown, match_features(backbone, encoded, questions)], axis=1) if "match" in groups else shown

@@ -9,9 +9,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +28,8 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 500_000_000  # of a picture file: MAX_PIXELS of RGBA without compression, and some
 _MAX_SQUARE_SIDE = 4096  # longer pictures shrink before padding: a 1 x 100,000 strip must not become 10 gigapixels
 _HALF_DEPTH = 257  # 65535 / 255
+_ALONE = nullcontext()
+_shared = threading.Lock()  # Pillow reads a picture's file when it is first looked at, by one thread at a time
 
 
 def open_image(source: ImageSource) -> Image.Image:
@@ -40,7 +45,7 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source), "an array")
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "a PIL picture")
+        return _to_rgb(source, "a PIL picture", _shared)
     if isinstance(source, bytes | bytearray | memoryview):
         name, stream = f"{len(source)} bytes", io.BytesIO(source)
         return _to_rgb(_open(stream, name), name)
@@ -101,13 +106,14 @@ def _too_large(name: str, size: tuple[int, int] | None) -> str:
     return f"a picture must have at most {MAX_PIXELS:,} pixels, was: {found} in {name}; shrink it first"
 
 
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _to_rgb(picture: Image.Image, name: str, guard: AbstractContextManager[Any] = _ALONE) -> Image.Image:
     if picture.width < 1 or picture.height < 1:
         raise ImageError(f"a picture must have at least one pixel, was: {picture.width} x {picture.height} in {name}")
     if picture.width * picture.height > MAX_PIXELS:
         raise ImageError(_too_large(name, picture.size))
     try:
-        picture.load()
+        with guard:
+            picture.load()
         return _eight_bit_rgb(_upright(picture))
     except ImageError:
         raise
@@ -153,6 +159,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if not shape_ok or array.size == 0:
         raise ImageError(f"an image array must be (H, W), (H, W, 3) or (H, W, 4) and not empty, was: {array.shape}")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:  # before anything is copied
+        raise ImageError(_too_large("an array", (array.shape[1], array.shape[0])))
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.dtype == np.uint8:

@@ -25,6 +25,7 @@ from encoders.cache import new_cache
 from encoders.config import LlavaConfig
 from encoders.connector import Connector
 from encoders.cost import Cost, LanguageShape, LatencyProfile, VisionShape, answer_cost
+from encoders.counts import positive
 from encoders.decoding import Decoded, Decoding, decode
 from encoders.encoded import LlavaImages
 from encoders.errors import BackboneError, BudgetError, ImageError, QuestionError, shown
@@ -56,6 +57,7 @@ class NestedLlava(nn.Module):
     def __init__(self, config: LlavaConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
         vision, language = CLIPVisionConfig(**config.vision), LlamaConfig(**config.language)
+        vision.return_dict = language.return_dict = True  # what is read of their outputs has names
         vision.num_hidden_layers += 1 + config.feature_layer
         if vision.num_hidden_layers < 1:
             raise BackboneError(f"feature_layer must leave the tower a layer, was: {shown(config.feature_layer)}")
@@ -247,7 +249,7 @@ class NestedLlava(nn.Module):
             max_new_tokens: at most so many; None for the configured length.
             temperature: 0 is greedy; above it tokens are sampled.
             top_p: sample within this nucleus.
-            seed: of the sampling.
+            seed: of the sampling; rows of a batch draw from one stream, so a sampled row is another alone.
 
         Raises:
             BudgetError: an m the connector does not allow.
@@ -318,6 +320,8 @@ class NestedLlava(nn.Module):
 
     def _rungs(self, ladder: Sequence[int] | None) -> list[int]:
         """A checked ladder, the own one where none is given."""
+        if ladder is not None and (not isinstance(ladder, Sequence | np.ndarray) or isinstance(ladder, str | bytes)):
+            raise BudgetError(f"a ladder must be a list of m, was: {shown(ladder)}; write [{shown(ladder)}]")
         wanted = [self.check_m(m) for m in (self.ladder if ladder is None else ladder)]
         if not wanted:
             raise BudgetError("a ladder must hold at least one m, was: empty; leave it out for the model's own")
@@ -409,6 +413,8 @@ class NestedLlava(nn.Module):
 
     def counted_cost(self, visual_tokens: int, text_tokens: int, new_tokens: int) -> Cost:
         """One answer computed alone, counted from shapes; no time is predicted."""
+        for tokens in (visual_tokens, text_tokens, new_tokens):
+            positive("a number of tokens", tokens, least=0)
         vision, language = self.vision_shape, self.language_shape
         connector = self.connector.flops(vision.patches, visual_tokens)
         return answer_cost(vision, connector, language, visual_tokens, text_tokens, new_tokens, self.dtype.itemsize)

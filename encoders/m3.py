@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.connector import Connector
-from encoders.counts import whole_number
+from encoders.counts import positive, whole_number
 from encoders.errors import BackboneError, BudgetError, shown
 
 MergeType = Literal["flat", "spatial", "spatial_unpad"]
@@ -142,7 +142,8 @@ def tile_grid(
     that wastes the fewest of its own.
     """
     width, height = image_size
-    if width < 1 or height < 1:
+    positive("tile_size", tile_size)
+    if not (width >= 1 and height >= 1):
         raise BackboneError(f"image_size must be (width, height) of at least one pixel each, was: {image_size}")
     if not pinpoints:
         raise BackboneError("pinpoints must name at least one (width, height), was empty")
@@ -194,6 +195,8 @@ def pack_tiles(
     """
     if merge_type not in ("flat", "spatial", "spatial_unpad"):
         raise BackboneError(f"merge_type must be 'flat', 'spatial' or 'spatial_unpad', was: {shown(merge_type)}")
+    if merge_type == "spatial_unpad" and getattr(newline, "shape", None) != tiles.shape[-1:]:
+        raise BackboneError(f"newline must be a tensor of shape ({tiles.shape[-1]},), was: {shown(newline)}")
     pooled = pool(tiles, m)
     if len(tiles) == 1:
         return torch.cat([pooled[0], newline[None].to(pooled)]) if merge_type == "spatial_unpad" else pooled[0]

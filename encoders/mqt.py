@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.connector import Connector
-from encoders.counts import whole_number
+from encoders.counts import positive, whole_number
 from encoders.errors import BackboneError, BudgetError, shown
 from encoders.weights import version
 
@@ -85,7 +85,7 @@ class MatryoshkaQueryTransformer(Connector):
             raise BackboneError(
                 f"num_queries must be a square number (the position table is a grid), was: {num_queries}"
             )
-        if width % num_heads:
+        if width % positive("num_heads", num_heads):
             raise BackboneError(f"num_heads must divide the width {width}, was: {num_heads}")
         self.num_queries, self.num_heads = num_queries, num_heads
         self.pos_embed = nn.Parameter(sincos_table(width, grid), requires_grad=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from encoders.backbone import Generation, NestedBackbone
 from encoders.cost import Cost
+from encoders.counts import whole_number
 from encoders.errors import BackboneError, BudgetError, QuestionError, shown
 from encoders.loading import load
 from encoders.prompts import check_question
@@ -93,7 +94,11 @@ def answer(
     started = time.perf_counter()  # loading the model once per process is not this answer's time
     encoded, fresh = encoded_by(model, image)
     given = m is not None
-    decision = Decision(cast(int, m), "m was given", str(m)) if given else rule.decide(model, encoded, [q], limit)[0]
+    decision = (
+        Decision(cast(int, m), "m was given", shown(whole_number(m)))
+        if given
+        else rule.decide(model, encoded, [q], limit)[0]
+    )
     check_cap(model, encoded, [decision], limit)
     [generation] = model.generate(encoded, [q], [decision.m])
     return answered(model, generation, decision, fresh, (time.perf_counter() - started) * 1000)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from encoders.cost import is_unit
 from encoders.counts import finite_number, whole_number
-from encoders.errors import BudgetError
+from encoders.errors import BudgetError, shown
 
 Kind = Literal["cap", "mean", "price", "max_loss", "max_broken"]
 
@@ -72,7 +72,7 @@ class Budget:
 
     def __str__(self) -> str:
         """As written on a command line: `Budget.parse` reads it back to an equal budget."""
-        number = repr(self.value).removesuffix(".0")
+        number = shown(self.value).removesuffix(".0")
         return " ".join([self.kind, number] if self.unit is None else [self.kind, number, self.unit])
 
     @property
@@ -105,19 +105,19 @@ class Budget:
             BudgetError: the text has none of the forms, or its number is out of range; the message lists the forms.
         """
         if not isinstance(text, str):
-            raise BudgetError(f"a budget to be parsed must be a text, was: {text!r}; it is written as {_FORMS}")
+            raise BudgetError(f"a budget to be parsed must be a text, was: {shown(text)}; it is written as {_FORMS}")
         written = text.strip()
         if written == "none":
             return None
         found = _WRITTEN.fullmatch(f"cap {written}" if written.isdecimal() else written)
         if found is None:
-            raise BudgetError(f"a budget must be written as {_FORMS}, was: {text!r}")
+            raise BudgetError(f"a budget must be written as {_FORMS}, was: {shown(text)}")
         kind, number, unit = found.groups()
         try:
             given: dict[str, Any] = {kind: int(number) if number.isdecimal() else float(number)}
             return cls(**given, unit=unit)
         except ValueError as error:  # a BudgetError is one, and so is what float says of "1.2.3"
-            raise BudgetError(f"{error}; a budget must be written as {_FORMS}, was: {text!r}") from None
+            raise BudgetError(f"{error}; a budget must be written as {_FORMS}, was: {shown(text)}") from None
 
     def _checked(self) -> int | float:
         """The value as an int or a float, within its range."""
@@ -125,7 +125,7 @@ class Budget:
             cap = whole_number(self.cap)
             if cap is None or cap < 1:
                 raise BudgetError(
-                    f"a budget must be a whole number of visual tokens, at least 1, was: {self.cap!r}; "
+                    f"a budget must be a whole number of visual tokens, at least 1, was: {shown(self.cap)}; "
                     "write budget=64, or None for no cap"
                 )
             return cap
@@ -133,14 +133,14 @@ class Budget:
         if self.kind in ("max_loss", "max_broken"):
             if not 0 < number < 1:
                 raise BudgetError(
-                    f"a budget's {self.kind} must lie between 0 and 1, was: {self.value!r}; write "
+                    f"a budget's {self.kind} must lie between 0 and 1, was: {shown(self.value)}; write "
                     f"Budget({self.kind}=0.01) for one point in a hundred"
                 )
         elif not (number > 0 or (number == 0 and self.kind == "price")):
             rule = "a finite number, at least 0" if self.kind == "price" else "a positive, finite number"
             raise BudgetError(
-                f"a budget's {self.kind} must be {rule}, was: {self.value!r}; write Budget({self.kind}=1.5, unit=...), "
-                "or None for no limit"
+                f"a budget's {self.kind} must be {rule}, was: {shown(self.value)}; write "
+                f"Budget({self.kind}=1.5, unit=...), or None for no limit"
             )
         return number
 
@@ -150,10 +150,10 @@ def _unit(kind: Kind, unit: object) -> str | None:
     if unit is None:
         return "tokens" if kind in ("cap", "mean") else None
     if kind in ("max_loss", "max_broken"):
-        raise BudgetError(f"a {kind} is in score and has no unit, was: unit={unit!r}; leave it out")
+        raise BudgetError(f"a {kind} is in score and has no unit, was: unit={shown(unit)}; leave it out")
     if not is_unit(unit):
         raise BudgetError(
             "a budget's unit must be a printable name without spaces around it, such as 'tokens', 'tflops', 'ms' or "
-            f"the name that a table gives its costs, was: {unit!r}"
+            f"the name that a table gives its costs, was: {shown(unit)}"
         )
     return str(unit)

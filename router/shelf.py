@@ -42,7 +42,10 @@ def shelved(folder: str | Path) -> Router:
 def shipped(backbone: Any) -> Router | None:
     """The router that comes with the package for exactly these weights, or None."""
     folder = _SHIPPED / backbone.name
-    if Path(backbone.name).name != backbone.name or not folder.is_dir():
+    try:
+        if Path(backbone.name).name != backbone.name or not folder.is_dir():
+            return None
+    except (OSError, ValueError):  # a name too long for a folder, or with a NUL
         return None
     router = shelved(folder)
     return router if router.backbone is not None and router.backbone[1] == backbone.fingerprint else None

@@ -52,6 +52,29 @@ def test_tied_embeddings_are_stored_once_and_tied_again(make_tiny, tmp_path, pic
     )
 
 
+def test_another_head_than_the_embeddings_it_is_tied_to_is_refused(make_tiny, tmp_path):
+    from tests.conftest import tiny_config
+
+    backbone = make_tiny("mqt", language=tiny_config("mqt").language | {"tie_word_embeddings": True})
+    checkpoint.save(backbone, tmp_path / "m", "# card", dtype=torch.float32)
+    embedding = backbone.language.get_input_embeddings().weight.detach()
+    edit(tmp_path / "m", lambda tensors: tensors.update({"language.lm_head.weight": embedding.clone()}))
+    checkpoint.load(tmp_path / "m")
+    edit(tmp_path / "m", lambda tensors: tensors.update({"language.lm_head.weight": embedding + 1}))
+    with pytest.raises(BackboneError, match=r"must be tied as config\.json says, was: another language\.lm_head"):
+        checkpoint.load(tmp_path / "m")
+
+
+def test_a_configuration_may_not_take_the_names_from_outputs(folder, tiny, pictures):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for part in ("vision", "language"):
+        config[part]["return_dict"] = False
+    path.write_text(json.dumps(config))
+    again = checkpoint.load(folder)
+    assert len(again.generate(again.encode(pictures[:1]), ["hm"], 4)) == 1
+
+
 def edit(folder, change):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -84,6 +107,13 @@ def _leap(folder):
     values = json.loads(path.read_text())
     last = max(values["model"]["vocab"], key=values["model"]["vocab"].get)
     values["model"]["vocab"][last] = 9999
+    path.write_text(json.dumps(values))
+
+
+def _trip(folder):
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["model"]["continuing_subword_prefix"] = "zz"
     path.write_text(json.dumps(values))
 
 
@@ -122,6 +152,7 @@ DAMAGE = {
     ),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "must be whole"),
     "torn tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "must be JSON"),
+    "a tokenizer that panics": (_trip, "must be a tokenizer, was damaged"),
     "other tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "must be a tokenizer"),
 }
 

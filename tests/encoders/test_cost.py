@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoders import profiling
+from encoders import cost, profiling
 from encoders.cost import LanguageShape, LatencyProfile, VisionShape, answer_cost
 from encoders.errors import BackboneError
 from encoders.profiling import measure
@@ -108,6 +108,16 @@ def test_a_damaged_profile_is_an_error(tmp_path, monkeypatch):
         LatencyProfile("f", "cpu", "float32", (10, 20), (1.0, float("nan")), 5.0, 0.5)
     with pytest.raises(BackboneError, match="two or more prompt lengths"):
         LatencyProfile("f", "cpu", "float32", (10,), (1.0,), 5.0, 0.5)
+
+
+def test_a_cache_that_is_not_ours_to_read_holds_no_profile(monkeypatch):
+    """As in a container whose home is another user's."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cost.Path, "is_file", refuse)
+    assert LatencyProfile.find("f" * 64, "cpu", "float32") is None
 
 
 def test_a_profile_waits_for_the_device_that_was_asked(monkeypatch):

@@ -2,6 +2,9 @@
 
 import io
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -164,6 +167,11 @@ def test_pipes_and_devices_are_refused_before_they_are_read(tmp_path):
         (np.full((2, 2), 2.0), r"must lie in \[0, 1\]"),
         (np.full((2, 2), np.nan), r"must lie in \[0, 1\]"),
         (np.zeros((2, 2), np.int32), "must be uint8"),
+        (
+            np.broadcast_to(np.uint8(0), (400_000, 400_000)),
+            "pixels, was: 400000 x 400000 in an array",
+        ),
+        (np.broadcast_to(0.5, (400_000, 400_000)), "at most 100,000,000 pixels"),
         (42, "must be a path, bytes"),
         (None, "must be a path, bytes"),
     ],
@@ -171,6 +179,27 @@ def test_pipes_and_devices_are_refused_before_they_are_read(tmp_path):
 def test_what_is_no_picture_is_refused(source, rule):
     with pytest.raises(ImageError, match=rule):
         open_image(source)
+
+
+def test_threads_may_share_a_picture_that_nobody_has_looked_at_yet():
+    """Pillow reads its file at the first look; two threads at once found it torn."""
+    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    stream, expected = io.BytesIO(), noise.tobytes()
+    Image.fromarray(noise).save(stream, "PNG")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(4):
+            shared, start = Image.open(io.BytesIO(stream.getvalue())), threading.Barrier(6)
+
+            def look(shared=shared, start=start):
+                start.wait()
+                return open_image(shared).tobytes() == expected
+
+            with ThreadPoolExecutor(6) as pool:
+                assert all(one.result() for one in [pool.submit(look) for _ in range(6)])
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_padding_centres_the_picture_on_the_stated_colour():

@@ -104,6 +104,14 @@ def test_errors_name_rule_and_value(connector):
         pack_tiles(torch.zeros(5, 4, 2), 1, (672, 672), "diagonal", torch.zeros(2), PINPOINTS)
     with pytest.raises(BackboneError, match="2 x 2 tiles and a thumbnail, was given: 4"):
         pack_tiles(torch.zeros(4, 576, 2), 1, (672, 672), "flat", torch.zeros(2), PINPOINTS)
+    tiles = torch.zeros(5, 576, 2)
+    for newline, told in ((None, "was: None"), (torch.zeros(3), r"was: tensor")):
+        with pytest.raises(BackboneError, match=rf"newline must be a tensor of shape \(2,\), {told}"):
+            pack_tiles(tiles, 1, (672, 672), "spatial_unpad", newline, PINPOINTS)
+    with pytest.raises(BackboneError, match="tile_size must be a whole number of at least 1, was: 0"):
+        pack_tiles(tiles, 1, (672, 672), "flat", torch.zeros(2), PINPOINTS, tile_size=0)
+    with pytest.raises(BackboneError, match=r"at least one pixel each, was: \(nan, 672\)"):
+        pack_tiles(tiles, 1, (float("nan"), 672), "flat", torch.zeros(2), PINPOINTS)
     with pytest.raises(BackboneError, match="square grid, was: 35"):
         pool(torch.zeros(1, 35, 2), 1)
 

@@ -246,6 +246,8 @@ def test_a_local_start_looks_everywhere_first_and_closer_later():
         ((32, 40, 15, 4), "num_queries must be a square"),
         ((32, 40, 16, 5), "num_heads must divide"),
         ((30, 40, 16, 3), "multiple of 4"),
+        ((32, 40, 16, 0), "num_heads must be a whole number of at least 1, was: 0"),
+        ((32, 40, 16, 4.0), r"num_heads must be a whole number of at least 1, was: 4\.0"),
     ],
 )
 def test_impossible_shapes_are_refused(arguments, rule):

@@ -1,6 +1,7 @@
 """The routers that come with the packaged models: found by the weights they were fitted for, and worth their cost."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,11 @@ def test_every_packaged_model_has_its_router(name):
     assert router.m.tolist() == list(model.ladder)
     assert router.facts["rows"] >= 20_000 and router.facts["believed"]
     assert router.operating_price > 0
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "../shipped", "nobody"])
+def test_a_name_that_no_folder_has_has_no_router(name):
+    assert shipped(SimpleNamespace(name=name)) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
