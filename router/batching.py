@@ -55,8 +55,8 @@ def answer_batch(
         examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question. The id of a
             pair is its place in the input, "0" for the first. Among questions that gain alike from a shared mean a hash
             decides who goes first, of their ids, of pairs of what they ask: no order of the input changes an answer.
-        budget: as `answer` takes it. A mean holds over all the questions: in tokens, never exceeded; in the unit that
-            the router was fitted in, each charged as in training, with answers of typical length.
+        budget: as `answer` takes it. A mean holds over all the questions: in tokens, never exceeded; in other units,
+            with answers of typical length, for how long an answer will be is not known.
         backbone: as `answer` takes it.
         router: as `answer` takes it.
         batch_size: questions that go through the model at once.
@@ -119,7 +119,7 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
             batch.rows.append(row)
             batch.questions.append(question)
             if shared:
-                batch.names.append(_asked(picture, question) if example.group == _PAIR else example.id)
+                batch.names.append(_name(example, picture, question))
     batch.encoded = model.encode(pictures) if pictures else None
     batch.ms = _since(started)
     return batch
@@ -208,8 +208,10 @@ class _Parts:
         return True
 
 
-def _asked(picture: Any, question: str) -> str:
-    """A pair's name: the same picture and question have the same, wherever in the input they stand."""
+def _name(example: Example, picture: Any, question: str) -> str:
+    """What settles ties, wherever in the input it stands: ids start anew in every data set, and a pair has none."""
+    if example.group != _PAIR:
+        return "\0".join((example.dataset, example.id, question))
     return blake2b(picture.tobytes() + question.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

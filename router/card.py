@@ -21,8 +21,8 @@ def card(router: Router) -> str:
     lines = [
         f"# Router for {name}",
         "",
-        f"Chooses among {', '.join(router.arms)} ({router.unit}). Nothing in this folder is ever run: trees are",
-        "arrays, and every file's sha256 stands in config.json.",
+        f"Chooses among {', '.join(map(_plain, router.arms))} ({_plain(router.unit)}). Nothing in this folder is ever",
+        "run: trees are arrays, and every file's sha256 stands in config.json.",
         "",
     ]
     if router.backbone is not None:
@@ -34,7 +34,7 @@ def card(router: Router) -> str:
         "- columns: " + ", ".join(f"{group} {count}" for group, count in groups.items()),
         f"- operating point (no budget): {_operating(router)}",
         f"- gap recovered out of fold, where it was fitted: {_gap(facts)}",
-        f"- full, the best constant arm: {router.arms[router.calibration.full]}",
+        f"- full, the best constant arm: {_plain(router.arms[router.calibration.full])}",
         "- libraries: " + ", ".join(f"{library} {version}" for library, version in libraries.items()),
         "",
         "| arm | mean score where it was fitted | mean cost |",
@@ -42,8 +42,13 @@ def card(router: Router) -> str:
     ]
     for arm, cost in zip(router.arms, router.calibration.typical.tolist(), strict=True):
         score = scores.get(arm)
-        lines.append(f"| {arm} | {f'{score:.3f}' if isinstance(score, float) else 'unknown'} | {cost:.4g} |")
+        lines.append(f"| {_plain(arm)} | {f'{score:.3f}' if isinstance(score, float) else 'unknown'} | {cost:.4g} |")
     return "\n".join(lines) + "\n"
+
+
+def _plain(name: str) -> str:
+    """A name that Markdown takes for nothing but text, within a table too."""
+    return "".join(f"&#{ord(sign)};" if sign in "|<&`[" else sign for sign in name)
 
 
 def _count(facts: Mapping[str, Any], name: str) -> str:
@@ -73,4 +78,4 @@ def _gap(facts: Mapping[str, Any]) -> str:
 def _operating(router: Router) -> str:
     if router.operating_price is None:
         return "full, since no price kept 99 % of its score on training pictures"
-    return f"price {router.operating_price:.6g} of score per {router.unit}"
+    return f"price {router.operating_price:.6g} of score per {_plain(router.unit)}"

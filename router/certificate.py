@@ -240,7 +240,9 @@ def _outlook(kind: Kind, values: np.ndarray, limit: float, alpha: float) -> tupl
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = np.where(share > 0, share * np.log(share / limit), 0)
         growth = growth + (1 - share) * np.log((1 - share) / (1 - limit))
-    return math.ceil(-math.log(alpha) / growth.min()), able - 1
+    slowest = float(growth.min())
+    needed = -math.log(alpha) / slowest if slowest > 0 else math.inf
+    return (math.ceil(needed), able - 1) if math.isfinite(needed) else (0, None)
 
 
 @dataclass(frozen=True)

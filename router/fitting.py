@@ -53,8 +53,8 @@ class Prepared(NamedTuple):
 
 
 def prepared(rows: Outcomes, groups: Sequence[str], seed: int) -> Prepared:
-    """Rows made ready for a head; see `Router.fit`."""
-    own, held = parted(rows)
+    """Rows made ready for a head, in an order that their ids decide: no shuffling of a file is another draw."""
+    own, held = parted(rows.select(np.argsort(tie_keys(rows.id.tolist()), kind="stable")))
     target, visual = soft_target(own), own.features
     columns, X = Columns.fit(
         groups,

@@ -49,6 +49,7 @@ _BALANCE = (1.0, 0.5, 0.3)  # of single words, pairs and triples: each has this 
 _ORDERS = len(_BALANCE)
 _BLOCK = 1_000  # questions read at a time
 _TOLERANCE = 1e-8  # of the ridge's solver
+_APART = 20  # data sets, the largest, that texts are told apart by; others count as one
 _LOGISTIC = 10.0  # inverse strength of the logistic regression's ridge
 
 _LISTED = {  # word -> the numbers of the lists it is in
@@ -199,18 +200,28 @@ class QuestionScores:
         """
         texts, text = np.unique(np.asarray(questions, dtype=object), return_inverse=True)
         vocabulary, idf, distinct = _grams_of(questions, texts)
-        names, source = np.unique(dataset, return_inverse=True)
+        source, count = _sources(dataset)
         read, weights, intercept = _read(distinct, text, y, fold)
         matrix = distinct[text]
         expected = np.empty(y.shape)
         for number in range(int(fold.max()) + 1):
             inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            logits, bias = _logistic(matrix[inside], source[inside], len(names))
-            means = _means(y[inside], source[inside], len(names))
+            logits, bias = _logistic(matrix[inside], source[inside], count)
+            means = _means(y[inside], source[inside], count)
             expected[outside] = _softmax(matrix[outside] @ logits + bias) @ means
-        parts = (weights, intercept, *_logistic(matrix, source, len(names)))
-        arrays = dict(zip(cls.ARRAYS, (idf, *parts, _means(y, source, len(names))), strict=True))
+        parts = (weights, intercept, *_logistic(matrix, source, count))
+        arrays = dict(zip(cls.ARRAYS, (idf, *parts, _means(y, source, count)), strict=True))
         return cls(vocabulary, arrays | {cls._LATER: np.array(_BALANCE)}), np.concatenate([read, expected], axis=1)
+
+
+def _sources(dataset: np.ndarray) -> tuple[np.ndarray, int]:
+    """(numbers (n,) of the rows' data sets, how many numbers): beyond the largest `_APART` all share the last."""
+    names, source, rows = np.unique(dataset, return_inverse=True, return_counts=True)
+    if len(names) <= _APART:
+        return source, len(names)
+    number = np.full(len(names), _APART)
+    number[np.argsort(-rows, kind="stable")[:_APART]] = np.arange(_APART)
+    return number[source], _APART + 1
 
 
 def grams(question: str) -> list[str]:

@@ -103,9 +103,15 @@ class Router:
         return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a router folder (`router.saving`)."""
+        """Write a router folder (`router.saving`).
+
+        Raises:
+            DataError: the folder cannot be written, or holds something that is no router.
+        """
         from router.saving import save
 
+        if not isinstance(folder, str | Path):
+            raise DataError(f"a router is saved in a folder, was: {type(folder).__name__}; give a path")
         return save(self, Path(folder))
 
     @staticmethod
@@ -198,10 +204,9 @@ class Router:
         Raises:
             DataError: one text instead of several, or features that are missing or of another kind.
         """
-        if isinstance(questions, str):
-            raise DataError(f"questions must be a list of texts, was: the text {shown(questions)}; write [question]")
-        if others := [question for question in questions if not isinstance(question, str)]:
-            raise DataError(f"every question must be a text, was: {shown(others[0])}")
+        several = isinstance(questions, Sequence | np.ndarray) and not isinstance(questions, str | bytes)
+        if not several or not all(isinstance(question, str) for question in questions):
+            raise DataError(f"questions must be a list of texts, was: {shown(questions)}; write [question]")
         return self.readout(self._rows(questions, features))
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:
@@ -262,16 +267,19 @@ class Router:
         Args:
             curve: (n, k).
             budget: what the caller asks for; None for the operating point.
-            costs: what each arm costs each question, (n, k) or (k,), in a unit; None for `arm_cost`.
+            costs: tells what each arm costs each question in a unit, (n, k) or (k,); None for `arm_cost`.
             ids: names of the rows of one batch that shares a mean; None where every row stands alone, and a mean
                 becomes the price that met it on calibration pictures.
 
         Raises:
             BudgetError: the budget cannot be met.
+            DataError: rows and ids that do not fit.
         """
         costs = costs or self.arm_cost
         typical, own = self.calibration.typical, self.operating_price
         curve, _ = checked(curve, typical)
+        if ids is not None and (not isinstance(ids, Sequence | np.ndarray) or len(ids) != len(curve)):
+            raise DataError(f"ids must name each of the {len(curve):,} rows, was: {shown(ids)}")
         if (budget := Budget.of(budget)) is None:
             if own is None:
                 return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
@@ -299,7 +307,7 @@ class Router:
         ids: Sequence[object] | None,
     ) -> Choice:
         unit, mean = str(budget.unit), float(budget.value)
-        cost = costs(unit)
+        cost = np.asarray(costs(unit), np.float64)
         if ids is not None:
             arms, price = share_out(*checked(curve, cost), mean, tie_keys(ids))
             return Choice(arms, price, unit, f"its share of {budget} over {len(curve):,} questions")
@@ -335,15 +343,19 @@ class Router:
         budget: Budget | None,
         ids: Sequence[object] | None = None,
     ) -> list[Decision]:
-        """Decisions for one batch that was encoded in parts of (encoded pictures, questions); see `choose` for ids."""
+        """Decisions for one batch that was encoded in parts of (encoded pictures, questions); see `choose` for ids.
+
+        Under a cap, and where a batch shares a mean, each is charged by its length, else as a typical one.
+        """
         capped = budget is not None and budget.cap is not None
+        shared = budget is not None and budget.mean is not None and ids is not None
         spendings = [Spending(self, backbone, encoded, questions) for encoded, questions in parts]
         looked = zip(parts, spendings, strict=True)
         rows = np.concatenate([self._rows(questions, spending.features()) for (_, questions), spending in looked])
         curve = self.readout(rows)
 
         def costs(unit: str) -> np.ndarray:
-            if unit == self.unit and not capped:  # as in training, deciding too: an answer's length is unknown
+            if unit == self.unit and not (capped or shared):
                 return self.arm_cost(unit)
             return np.concatenate([spending.costs(unit, capped) for spending in spendings])
 
@@ -426,7 +438,11 @@ class Router:
 
 
 def _loaded(outcomes: Outcomes | str | Path) -> Outcomes:
-    return outcomes if isinstance(outcomes, Outcomes) else Outcomes.load(outcomes)
+    if isinstance(outcomes, Outcomes):
+        return outcomes
+    if not isinstance(outcomes, str | Path):
+        raise DataError(f"outcomes must be Outcomes or a path to a file of them, was: {type(outcomes).__name__}")
+    return Outcomes.load(outcomes)
 
 
 def _other_backbone(own: tuple[str, str], other: tuple[str, str]) -> str:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as arrays_as_bytes
 
+from encoders.cost import is_unit
 from encoders.counts import finite_number
 from encoders.errors import DataError
 from router.calibration import Calibration
@@ -54,9 +55,12 @@ def _rising(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "arms": ("two or more different names", lambda v: _names(v) and 2 <= len(v) == len(set(v))),
+    "arms": (
+        "two or more different names",
+        lambda v: _names(v) and 2 <= len(v) == len(set(v)) and all(map(is_unit, v)),
+    ),
     "m": ("rising whole numbers of at least 1, or null", lambda v: v is None or _rising(v)),
-    "unit": ("a name", lambda v: isinstance(v, str)),
+    "unit": ("a name", is_unit),
     "backbone": ("a name and a fingerprint, or null", lambda v: v is None or _names(v, 2)),
     "features": (
         "a version and names, or null",
@@ -162,7 +166,8 @@ def load(folder: Path) -> Router:
     """Read a router folder.
 
     Raises:
-        DataError: it is missing, damaged, changed by hand, or of another format; or it cannot be read.
+        DataError: it is missing, damaged, or of another format; a file is not the one that config.json names; or it
+            cannot be read.
     """
     try:
         return _read(folder)

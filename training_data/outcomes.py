@@ -149,6 +149,8 @@ class Outcomes:
         arms = tuple(str(arm) for arm in self.arms)
         if len(arms) < 2 or len(set(arms)) < len(arms):
             raise DataError(f"outcomes need two or more arms of different names, was: {arms}")
+        if odd := [arm for arm in arms if not is_unit(arm)]:
+            raise DataError(f"an arm's name must be printable, without spaces around it, was: {odd[0]!r}; rename it")
         if not is_unit(self.unit):
             raise DataError(f"a unit must be a printable name without spaces around it, was: {self.unit!r}; rename it")
         object.__setattr__(self, "arms", arms)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from encoders.cost import is_unit
 from encoders.errors import DataError
 from training_data.rows import Row, read_rows
 
@@ -106,8 +108,8 @@ def _score(row: Row) -> float:
 
 def _arm(row: Row) -> tuple[str, int | None]:
     """The arm's name, and its m where it has one."""
-    if row.has("arm") and (name := row.name("arm")) != name.strip():
-        row.refuse("an arm's name must have no space around it", name, _REMEDY)
+    if row.has("arm") and not is_unit(name := row.name("arm")):
+        row.refuse("an arm's name must be printable, without spaces around it", name, _REMEDY)
     if not row.has("m"):
         return row.name("arm", "m"), None
     m = row.integer("m")
@@ -121,7 +123,10 @@ def _columns(
 ) -> dict[str, Any]:
     for key in lines:
         if missing := [arm for arm in arms if (key, arm) not in cells]:
-            raise DataError(f"{name}: every id needs a score for every arm, missing: id {key[0]!r}, arm {missing[0]!r}")
+            raise DataError(
+                f"{name}: every id needs a score for every arm, missing: id {key[0]!r}, arm {missing[0]!r}; add the "
+                "row, or leave the id out"
+            )
     if len(priced := {cell.priced for cell in cells.values()}) > 1:
         raise DataError(f"{name}: cost must stand in every row or in none, was: in some; fill the column")
     mean_cost = {arm: float(np.mean([cells[key, arm].cost for key in lines])) for arm in arms}
@@ -152,7 +157,8 @@ def _group(row: Row) -> str:
     """The picture; where none is named the id with its question, for ids that number rows start anew in every file."""
     if row.has("group") or row.has("image"):
         return row.name("group", "image")
-    return f"{row.name('id')} {_words(row, 'question') or ''}".strip()
+    asked = (_words(row, "question") or "").encode("utf-8", "surrogatepass")  # groups are as wide as the widest
+    return f"{row.name('id')} {blake2b(asked, digest_size=8).hexdigest() if asked else ''}".strip()
 
 
 def _words(row: Row, column: str) -> str | None:

@@ -83,16 +83,21 @@ def test_a_batch_mean_is_never_exceeded_nor_left_unspent(tiny, fitted, examples,
     assert spent.mean() > mean - 15 / len(examples) or all(best)
 
 
-def test_a_mean_in_tflops_holds_for_answers_of_typical_length(tiny, fitted, examples):
-    """In the router's own unit arms are charged what they cost in training; a cap alone charges the longest answer."""
-    typical = dict(zip(fitted.arms, fitted.calibration.typical, strict=True))
-    least, most = min(typical.values()), max(typical.values())
+@pytest.mark.parametrize("words", [0, 6], ids=["short", "long"])
+def test_a_mean_in_tflops_holds_for_questions_of_any_length(tiny, fitted, examples, words):
+    """Each is charged what its length costs, an answer of typical length with it; long ones were charged as short."""
+    asked = [replace(example, question=example.question + " really" * words) for example in examples]
+    pictures = tiny.encode([example.image for example in asked])
+    costs = Spending(fitted, tiny, pictures, [example.question for example in asked]).costs("tflops", longest=False)
+    least, most = costs.min(axis=1).mean(), costs.max(axis=1).mean()
     limit = least + 0.4 * (most - least)
-    found = list(answer_batch(examples, Budget(mean=limit, unit="tflops"), backbone=tiny, router=fitted))
-    charged = np.mean([typical[one.decision.arm] for one in found])
+    found = list(answer_batch(asked, Budget(mean=limit, unit="tflops"), backbone=tiny, router=fitted))
+    charged = np.mean([row[fitted.arms.index(one.decision.arm)] for row, one in zip(costs, found, strict=True)])
     assert charged <= limit and len({one.m for one in found}) > 1
-    spent = np.mean([one.cost.tflops - one.cost.routing_tflops for one in found])
+    spent = np.mean([one.cost.tflops for one in found])
     assert spent == pytest.approx(charged, rel=0.02)
+    with pytest.raises(BudgetError):
+        list(answer_batch(asked, Budget(mean=0.99 * least, unit="tflops"), backbone=tiny, router=fitted))
 
 
 def test_a_dearer_mean_never_lowers_the_predicted_score(tiny, fitted, examples):
@@ -209,6 +214,16 @@ def test_permuting_pairs_permutes_their_answers_though_all_gain_alike(tiny, fitt
     options = {"backbone": tiny, "router": flat, "batch_size": 6}
     found = [one.m for one in answer_batch(pairs, Budget(mean=3.3), **options)]
     moved = [one.m for one in answer_batch(pairs[::-1], Budget(mean=3.3), **options)]
+    assert found == moved[::-1] and len(set(found)) > 1
+
+
+def test_ids_may_start_anew_in_every_data_set(tiny, fitted, examples):
+    """Ties between questions of one id fell to their places in the input."""
+    flat = replace(fitted, readout=fitted.readout.flat())
+    named = [replace(one, id=str(k % 10), dataset="AB"[k // 10]) for k, one in enumerate(examples[:20])]
+    options = {"backbone": tiny, "router": flat, "batch_size": 6}
+    found = [one.m for one in answer_batch(named, Budget(mean=3.3), **options)]
+    moved = [one.m for one in answer_batch(named[::-1], Budget(mean=3.3), **options)]
     assert found == moved[::-1] and len(set(found)) > 1
 
 

@@ -247,6 +247,19 @@ def test_of_one_data_set_the_second_reading_is_its_mean():
         np.testing.assert_allclose(readings[fold == number, 2:] - y[fold != number].mean(axis=0), 0, atol=1e-12)
 
 
+def test_of_many_data_sets_the_largest_are_told_apart():
+    """One logit for each of eighty took minutes and gigabytes; twenty and one for all others do."""
+    rng = np.random.default_rng(0)
+    names = np.repeat([f"d{k}" for k in range(30)], 12 + np.arange(30)[::-1])
+    questions = [f"what is {name} {rng.integers(3)}" for name in names]
+    y = np.stack([names == "d0", names == "d29"], axis=1).astype(float)
+    scores, _ = QuestionScores.fit(questions, y, names, np.arange(len(names)) % 4)
+    assert scores.logits.shape[1] == len(scores.means) == 21
+    told = scores(["what is d0 1", "what is d29 1", "what is d28 1"])[:, 2:]
+    assert told[0, 0] > 0.8 and told[1, 0] < 0.1
+    np.testing.assert_allclose(told[1], told[2], atol=0.1)  # both are among the others
+
+
 def test_a_data_set_of_one_fold_is_not_expected_there():
     questions, y, _, fold = make_fit()
     dataset = np.where(fold == 1, "rare", np.where(np.arange(len(y)) % 2, "one", "two"))

@@ -117,6 +117,31 @@ def test_who_gains_nothing_by_looking_does_not_look(train, test):
     assert Router.fit(replace(train, features=replace(train.features, tflops={"pixels": 0.001}))).routing_cost == 0.001
 
 
+def test_costs_may_be_lists(router, curve):
+    told = router.choose(curve, Budget(mean=6), costs=lambda unit: list(map(float, M)))
+    assert (told.arms == router.choose(curve, Budget(mean=6)).arms).all()
+
+
+def test_a_loss_too_small_to_be_told_from_none_needs_too_many_pictures(router, curve):
+    assert (router.choose(curve, Budget(max_loss=1e-320)).arms == router.calibration.full).all()
+
+
+def test_a_card_takes_names_for_text_alone(test):
+    named = replace(test, arms=("<img src=x>", "a|b", "[c](d)", "`e`"), m=None)
+    told = card(Router.fit(named))
+    assert not any(sign in told for sign in ("<img", "a|b", "[c]", "`e`"))
+    assert "&#60;img src=x>" in told and "| a&#124;b |" in told
+
+
+def test_no_order_of_the_rows_is_another_router(test):
+    moved = test.select(np.random.default_rng(3).permutation(len(test)))
+    one, other = (Router.fit(rows) for rows in (test, moved))
+    asked = test.question.tolist()[:200]
+    features = test.select(range(200)).features
+    assert np.array_equal(one.curves(asked, features), other.curves(asked, features))
+    assert one.operating_price == other.operating_price
+
+
 def test_calibration_pictures_are_never_fitted_on(train, router):
     """Labels of calibration pictures do not move the readout by a bit."""
     held = train.split((0.8, 0.2), seed=71)[1]
@@ -194,7 +219,7 @@ def test_an_int_is_a_cap_in_tokens_everywhere(router, curve):
 
 
 def test_one_text_is_not_taken_for_many(router):
-    with pytest.raises(DataError, match=r"a list of texts, was: the text 'what is it'; write \[question\]"):
+    with pytest.raises(DataError, match=r"a list of texts, was: 'what is it'; write \[question\]"):
         router.curves("what is it")
 
 
@@ -392,7 +417,7 @@ def test_a_mean_in_the_routers_own_unit_has_one_price_however_costs_vary_by_row(
 
 @pytest.mark.parametrize("wrong", [None, 7, float("nan")])
 def test_questions_must_be_texts(router, wrong):
-    with pytest.raises(DataError, match="every question must be a text, was: "):
+    with pytest.raises(DataError, match="questions must be a list of texts, was: "):
         router.curves(["what is it", wrong])
 
 
@@ -429,6 +454,17 @@ def test_curves_are_looked_at_whatever_the_budget(router, curve):
         (lambda router, test: router.evaluate(test, seed=-1), "a whole number from 0 on, was: -1"),
         (lambda router, test: Router.fit(test, routing_cost="a"), "a finite number, at least 0, was: 'a'"),
         (lambda router, test: router.choose([["a", "b"]], Budget(16)), "must be arrays of numbers"),
+        (lambda router, test: router.curves(None), r"a list of texts, was: None; write \[question\]"),
+        (lambda router, test: router.curves({"a", "b"}), "must be a list of texts, was: {"),
+        (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=5), "name each of the 2 rows, was: 5"),
+        (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=["a"]), "name each of the 2 rows, was: "),
+        (lambda router, test: Router.fit(5), "must be Outcomes or a path to a file of them, was: int"),
+        (lambda router, test: router.evaluate(None), "must be Outcomes or a path .*, was: NoneType"),
+        (lambda router, test: router.save(None), "a router is saved in a folder, was: NoneType; give a path"),
+        (
+            lambda router, test: router.choose(np.ones((2, 4)), -(10**5000)),
+            "a whole number .*, was: a value of type int",
+        ),
         (lambda router, test: Budget.parse(5), "a budget to be parsed must be a text, was: 5"),
         (lambda router, test: answer_batch([], batch_size="a"), "a whole number of at least 1, was: 'a'"),
         (lambda router, test: answer_batch([], batch_size=True), "a whole number of at least 1, was: True"),
