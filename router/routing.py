@@ -99,6 +99,8 @@ class Router:
         """
         from router.fitting import cheapest_first, fit, worth_reading
 
+        if groups is not None and not isinstance(groups, Sequence):
+            raise DataError(f"groups must be a list of names, was: {shown(groups)}; leave them out")
         rows = cheapest_first(_loaded(outcomes).originals())
         return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
 
@@ -438,11 +440,7 @@ class Router:
 
 
 def _loaded(outcomes: Outcomes | str | Path) -> Outcomes:
-    if isinstance(outcomes, Outcomes):
-        return outcomes
-    if not isinstance(outcomes, str | Path):
-        raise DataError(f"outcomes must be Outcomes or a path to a file of them, was: {type(outcomes).__name__}")
-    return Outcomes.load(outcomes)
+    return outcomes if isinstance(outcomes, Outcomes) else Outcomes.load(outcomes)
 
 
 def _other_backbone(own: tuple[str, str], other: tuple[str, str]) -> str:

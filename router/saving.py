@@ -13,6 +13,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors.numpy import save as arrays_as_bytes
 
 from encoders.cost import is_unit
 from encoders.counts import finite_number
-from encoders.errors import DataError
+from encoders.errors import DataError, shown
 from router.calibration import Calibration
 from router.card import card
 from router.columns import Columns
@@ -120,19 +121,32 @@ def save(router: Router, folder: Path) -> Path:
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     written = (json.dumps(config, indent=1) + "\n").encode()
-    _put(folder, files, written)  # what cannot be told is known before anything is written
+    with _writing(folder):
+        _put(folder, files, written)  # what cannot be told is known before anything is written
     return folder
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # no permission, a file among the parents, a name too long or with a NUL
+        raise DataError(
+            f"a router is saved in a folder that can be written, was: {shown(str(folder))} ({error}); check the path"
+        ) from error
 
 
 def check_place(folder: Path) -> None:
     """Refuse a folder that no router may be saved in.
 
     Raises:
-        DataError: something stands there already that is no router.
+        DataError: something stands there already that is no router, or nothing can be written there.
     """
-    # config.json alone marks no router: model folders have one too
-    known = (folder / _READOUT).is_file() or any(_waiting(folder, _READOUT))
-    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
+    with _writing(folder):
+        # config.json alone marks no router: model folders have one too
+        known = (folder / _READOUT).is_file() or any(_waiting(folder, _READOUT))
+        other = folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir()))
+    if other:
         raise DataError(f"a router is saved in a folder of its own, was: {folder.name!r}, which holds something else")
 
 

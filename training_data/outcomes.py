@@ -308,6 +308,8 @@ class Outcomes:
         Raises:
             DataError: no such file, it breaks its format, or its sweep is unfinished.
         """
+        if not isinstance(path, str | Path):
+            raise DataError(f"outcomes are read from a file, was: {type(path).__name__}; give its path")
         path = Path(path)
         columns = tables.read(path) if tables.is_table(path) else store.read(path, partial)
         features = columns.pop("features", None)

@@ -14,7 +14,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -44,10 +44,11 @@ class Row:
     place: str  # "line 3" or "row 3", counted from one
     fields: Mapping[str, Any]
     key: str = ""  # under which it stands, where the file is an object of objects
+    remedy: str = "mend the row or pass skip_bad=True"
 
-    def refuse(self, rule: str, received: object, remedy: str = "mend the row or pass skip_bad=True") -> NoReturn:
+    def refuse(self, rule: str, received: object, remedy: str = "") -> NoReturn:
         """Raise the DataError of this row: `rule` broken by `received`."""
-        raise DataError(f"{self.file}, {self.place}: {rule}, was: {shown(received)}; {remedy}")
+        raise DataError(f"{self.file}, {self.place}: {rule}, was: {shown(received)}; {remedy or self.remedy}")
 
     def has(self, name: str) -> bool:
         """Whether the field is there and not empty."""
@@ -204,7 +205,9 @@ def read_rows(path: Path, tally: Tally | None = None, key: str | None = None) ->
         DataError: missing, empty, torn, wrongly encoded, not JSON, or with rows that are no objects; pyarrow or
             openpyxl missing. Bad lines of JSON Lines and of tables are counted where `tally` skips bad rows.
     """
-    tally = tally or Tally()
+    if tally is None:  # nobody here can skip a row
+        yield from (replace(row, remedy="mend the row") for row in read_rows(path, Tally(), key))
+        return
     kind = ending(path)
     if is_sheet(path):
         yield from _sheet_rows(path)

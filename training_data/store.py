@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.errors import DataError
+from encoders.errors import DataError, shown
 from training_data.lock import FileLock
 
 FORMAT = 1
@@ -310,14 +310,20 @@ def _values(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    if not path.is_file():
-        raise DataError(f"an outcomes file must exist, was: {path.name}; `matryoshka-router sweep` makes one")
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise DataError(
-                f"outcomes are a file of `sweep` or a table (.csv, .tsv, .jsonl, .parquet), was: {path.name}, which is "
-                "neither; name a table by what it is"
-            )
+    try:
+        if not path.is_file():
+            raise DataError(f"an outcomes file must exist, was: {path.name}; `matryoshka-router sweep` makes one")
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:  # a name too long, a file not ours to read
+        raise DataError(
+            f"an outcomes file must be readable, was: {shown(path.name)} ({error.strerror}); check the path"
+        ) from error
+    if magic != _MAGIC:
+        raise DataError(
+            f"outcomes are a file of `sweep` or a table (.csv, .tsv, .jsonl, .parquet), was: {path.name}, which is "
+            "neither; name a table by what it is"
+        )
     with _translated(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         database.execute("PRAGMA trusted_schema = OFF")
         yield database

@@ -458,8 +458,10 @@ def test_curves_are_looked_at_whatever_the_budget(router, curve):
         (lambda router, test: router.curves({"a", "b"}), "must be a list of texts, was: {"),
         (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=5), "name each of the 2 rows, was: 5"),
         (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=["a"]), "name each of the 2 rows, was: "),
-        (lambda router, test: Router.fit(5), "must be Outcomes or a path to a file of them, was: int"),
-        (lambda router, test: router.evaluate(None), "must be Outcomes or a path .*, was: NoneType"),
+        (lambda router, test: Router.fit(test, groups=5), "groups must be a list of names, was: 5"),
+        (lambda router, test: Router.fit("x" * 5000), "an outcomes file must be readable, was: 'x"),
+        (lambda router, test: Router.fit(5), "outcomes are read from a file, was: int; give its path"),
+        (lambda router, test: router.evaluate(None), "outcomes are read from a file, was: NoneType"),
         (lambda router, test: router.save(None), "a router is saved in a folder, was: NoneType; give a path"),
         (
             lambda router, test: router.choose(np.ones((2, 4)), -(10**5000)),

@@ -229,6 +229,14 @@ def test_a_saving_that_dies_leaves_the_old_router_or_the_new(tmp_path_factory, t
     assert len(found) > 12 and here[0]["seed"] == 99 and old != here
 
 
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "file/router"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path_factory, tmp_path, name):
+    router, _ = kept("gain", tmp_path_factory)
+    (tmp_path / "file").write_text("keep")
+    with pytest.raises(DataError, match=r"in a folder that can be written, was: .*; check the path"):
+        router.save(f"{tmp_path}/{name}")
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path_factory, tmp_path):
     router, _ = kept("gain", tmp_path_factory)
     (tmp_path / "notes").mkdir()

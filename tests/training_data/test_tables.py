@@ -121,6 +121,12 @@ def test_what_breaks_the_format_is_named(tmp_path, text, message):
         load(tmp_path, text)
 
 
+def test_no_remedy_is_told_that_a_table_has_not(tmp_path):
+    for text in ("id;question;m;score\n1;q;4;1\n", "id,question,m,score\n1,q,4,often\n"):
+        with pytest.raises(DataError, match=r"; mend the row$"):
+            load(tmp_path, text)
+
+
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         Outcomes.load(tmp_path / "nowhere.csv")
