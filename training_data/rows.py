@@ -205,13 +205,11 @@ def read_rows(path: Path, tally: Tally | None = None, key: str | None = None) ->
         DataError: missing, empty, torn, wrongly encoded, not JSON, or with rows that are no objects; pyarrow or
             openpyxl missing. Bad lines of JSON Lines and of tables are counted where `tally` skips bad rows.
     """
-    if tally is None:  # nobody here can skip a row
+    if tally is None:  # nobody can skip a row
         yield from (replace(row, remedy="mend the row") for row in read_rows(path, Tally(), key))
-        return
-    kind = ending(path)
-    if is_sheet(path):
+    elif is_sheet(path):
         yield from _sheet_rows(path)
-    elif kind == ".parquet":
+    elif (kind := ending(path)) == ".parquet":
         yield from _parquet_rows(path)
     elif kind in (".csv", ".tsv"):
         yield from _table_rows(path, "," if kind == ".csv" else "\t", tally)
@@ -351,9 +349,8 @@ def _json_rows(path: Path, tally: Tally, key: str | None) -> Iterator[Row]:
 
 def _first_line_is_whole(text: str) -> bool:
     """Whether this is JSON Lines: the first line is an object by itself, and more follows or nothing does."""
-    first = text.lstrip().split("\n", 1)[0]
     try:
-        return isinstance(json.loads(first), dict)
+        return isinstance(json.loads(text.lstrip().split("\n", 1)[0]), dict)
     except (ValueError, RecursionError):
         return False
 
