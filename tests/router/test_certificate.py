@@ -9,9 +9,17 @@ import pytest
 from scipy.stats import beta
 
 from encoders.errors import BudgetError, DataError
+from router import certificate
 from router.certificate import Certificate, broken_below, certify, least_pictures, loss_below
 
 KINDS = {"max_loss": 0.01, "max_broken": 0.02}
+
+
+def test_no_number_of_pictures_tells_next_to_nothing_from_nothing():
+    """Its square is 0 to a computer, and a number of pictures beyond all numbers was an OverflowError."""
+    losses = np.array([[0.5], [-0.5]])
+    assert certificate._outlook("max_loss", losses, 1e-320, 0.1) == (0, None)
+    assert certificate._outlook("max_loss", losses, 0.1, 0.1)[0] > 10
 
 
 @pytest.fixture(scope="module")

@@ -122,10 +122,6 @@ def test_costs_may_be_lists(router, curve):
     assert (told.arms == router.choose(curve, Budget(mean=6)).arms).all()
 
 
-def test_a_loss_too_small_to_be_told_from_none_needs_too_many_pictures(router, curve):
-    assert (router.choose(curve, Budget(max_loss=1e-320)).arms == router.calibration.full).all()
-
-
 def test_a_card_takes_names_for_text_alone(test):
     named = replace(test, arms=("<img src=x>", "a|b", "[c](d)", "`e`"), m=None)
     told = card(Router.fit(named))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from training_data import corpus
+from training_data import corpus, sketches
 from training_data.posters import is_poster, poster
 from training_data.posts import add_posts
 from training_data.relations import RELATIONS, relations
@@ -123,6 +123,10 @@ def test_sketched_crosses_have_many_proportions_and_some_lie_on_the_grid():
         on_grid += len(edges) == 4 and all(min((edge + 1) % 4, -(edge + 1) % 4) <= 1 for edge in edges)
     assert len(arms) > 30
     assert min(arms) < 0.25 and max(arms) > 0.38
+    rng = np.random.default_rng(0)
+    drawn = [upright[1] for upright, _ in (sketches._parts("cross", rng) for _ in range(200))]
+    shares = [arm / -reach for arm, reach in drawn]
+    assert min(shares) < 0.2 and max(shares) > 0.42
     assert 0.4 * len(arms) < on_grid
 
 
