@@ -19,8 +19,8 @@ from encoders.errors import BackboneError
 _TERA = 1e12
 
 
-def is_unit(name: object) -> bool:
-    """Whether costs may be counted by this name: printable, without spaces around it, so that a budget can say it."""
+def is_name(name: object) -> bool:
+    """Whether a unit or an arm may be called so: printable, without spaces around it, so that a budget can say it."""
     return isinstance(name, str) and bool(name) and name == name.strip() and name.isprintable()
 
 

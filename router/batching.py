@@ -54,7 +54,8 @@ def answer_batch(
     Args:
         examples: Examples, or pairs of a picture (as `answer` takes it, but not encoded) and a question. The id of a
             pair is its place in the input, "0" for the first. Among questions that gain alike from a shared mean a hash
-            decides who goes first, of their ids, of pairs of what they ask: no order of the input changes an answer.
+            decides who goes first: of data set, id and question, or of a pair's picture and question, so that no order
+            of the input changes an answer.
         budget: as `answer` takes it. A mean holds over all the questions: in tokens, never exceeded; in other units,
             with answers of typical length, for how long an answer will be is not known.
         backbone: as `answer` takes it.

@@ -21,7 +21,7 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
-from encoders.cost import is_unit
+from encoders.cost import is_name
 from encoders.counts import finite_number, whole_number
 from encoders.errors import BudgetError, shown
 
@@ -151,7 +151,7 @@ def _unit(kind: Kind, unit: object) -> str | None:
         return "tokens" if kind in ("cap", "mean") else None
     if kind in ("max_loss", "max_broken"):
         raise BudgetError(f"a {kind} is in score and has no unit, was: unit={shown(unit)}; leave it out")
-    if not is_unit(unit):
+    if not is_name(unit):
         raise BudgetError(
             "a budget's unit must be a printable name without spaces around it, such as 'tokens', 'tflops', 'ms' or "
             f"the name that a table gives its costs, was: {shown(unit)}"

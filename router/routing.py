@@ -206,9 +206,10 @@ class Router:
         Raises:
             DataError: one text instead of several, or features that are missing or of another kind.
         """
-        several = isinstance(questions, Sequence | np.ndarray) and not isinstance(questions, str | bytes)
-        if not several or not all(isinstance(question, str) for question in questions):
+        if not isinstance(questions, Sequence | np.ndarray) or isinstance(questions, str | bytes):
             raise DataError(f"questions must be a list of texts, was: {shown(questions)}; write [question]")
+        if others := [question for question in questions if not isinstance(question, str)]:
+            raise DataError(f"every question must be a text, was: {shown(others[0])}")
         return self.readout(self._rows(questions, features))
 
     def _rows(self, questions: Sequence[str], features: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as arrays_as_bytes
 
-from encoders.cost import is_unit
+from encoders.cost import is_name
 from encoders.counts import finite_number
 from encoders.errors import DataError, shown
 from router.calibration import Calibration
@@ -58,10 +58,10 @@ def _rising(value: Any) -> bool:
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "arms": (
         "two or more different names",
-        lambda v: _names(v) and 2 <= len(v) == len(set(v)) and all(map(is_unit, v)),
+        lambda v: _names(v) and 2 <= len(v) == len(set(v)) and all(map(is_name, v)),
     ),
     "m": ("rising whole numbers of at least 1, or null", lambda v: v is None or _rising(v)),
-    "unit": ("a name", is_unit),
+    "unit": ("a name", is_name),
     "backbone": ("a name and a fingerprint, or null", lambda v: v is None or _names(v, 2)),
     "features": (
         "a version and names, or null",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from encoders.cost import is_unit
+from encoders.cost import is_name
 from encoders.errors import DataError
 from training_data import store, tables
 
@@ -149,9 +149,9 @@ class Outcomes:
         arms = tuple(str(arm) for arm in self.arms)
         if len(arms) < 2 or len(set(arms)) < len(arms):
             raise DataError(f"outcomes need two or more arms of different names, was: {arms}")
-        if odd := [arm for arm in arms if not is_unit(arm)]:
+        if odd := [arm for arm in arms if not is_name(arm)]:
             raise DataError(f"an arm's name must be printable, without spaces around it, was: {odd[0]!r}; rename it")
-        if not is_unit(self.unit):
+        if not is_name(self.unit):
             raise DataError(f"a unit must be a printable name without spaces around it, was: {self.unit!r}; rename it")
         object.__setattr__(self, "arms", arms)
         if self.m is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from encoders.cost import is_unit
+from encoders.cost import is_name
 from encoders.errors import DataError
 from training_data.rows import Row, read_rows
 
@@ -108,7 +108,7 @@ def _score(row: Row) -> float:
 
 def _arm(row: Row) -> tuple[str, int | None]:
     """The arm's name, and its m where it has one."""
-    if row.has("arm") and not is_unit(name := row.name("arm")):
+    if row.has("arm") and not is_name(name := row.name("arm")):
         row.refuse("an arm's name must be printable, without spaces around it", name, _REMEDY)
     if not row.has("m"):
         return row.name("arm", "m"), None

@@ -413,7 +413,7 @@ def test_a_mean_in_the_routers_own_unit_has_one_price_however_costs_vary_by_row(
 
 @pytest.mark.parametrize("wrong", [None, 7, float("nan")])
 def test_questions_must_be_texts(router, wrong):
-    with pytest.raises(DataError, match="questions must be a list of texts, was: "):
+    with pytest.raises(DataError, match="every question must be a text, was: "):
         router.curves(["what is it", wrong])
 
 
