@@ -22,9 +22,17 @@ def machine() -> dict[str, object]:
     return {
         "commit": commit.stdout.strip() or None,
         "date": time.strftime("%Y-%m-%d"),
-        "cpu": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
+        "cpu": f"{_processor()}, {torch.get_num_threads()} thread(s)",
         "torch": torch.__version__,
     }
+
+
+def _processor() -> str:
+    """What the processor calls itself, where the system tells; else its architecture."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def interleaved_seconds(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

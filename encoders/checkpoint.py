@@ -6,6 +6,7 @@ lists it. Knows files. Trains nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -70,9 +70,10 @@ def save(
     if backbone.language.config.tie_word_embeddings:
         del tensors[_TIED]
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
-    config = {"format": FORMAT, **asdict(backbone.config)}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     backbone.tokenizer.backend_tokenizer.save(str(folder / _TOKENIZER))
+    told = {"sha256": _digests(folder, backbone.config)}  # last: a save that is killed half-way is told by it
+    config = {"format": FORMAT, **asdict(backbone.config), **told}
+    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if card is not None:
         (folder / _CARD).write_text(card, encoding="utf-8")
 
@@ -112,14 +113,13 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
     """
     folder = Path(folder)
     _check_place(device, dtype)
-    config = _read_config(folder)
+    config, told = _read_config(folder)
     tokenizer, stored = read_tokenizer(folder), _stored(folder)
     _check_layers(config, len(stored), folder)
     try:
-        with torch.device("meta"):  # shapes only: a lying configuration costs no memory
-            _check_shapes(NestedLlava(config, tokenizer), stored, folder)
-        with init_empty_weights():  # neither drawn at random nor held twice
+        with torch.device("meta"):  # shapes only: nothing is drawn, and a lying configuration costs no memory
             backbone = NestedLlava(config, tokenizer)
+        _check_shapes(backbone, stored, folder)
     except BackboneError:
         raise
     except Exception as error:  # sizes that make no model fail in many places of torch and transformers
@@ -131,8 +131,10 @@ def load(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.flo
         raise BackboneError(f"weights in {folder.name!r} must be finite in {dtype}, was: NaN or infinity in {broken}")
     if _TIED in own and backbone.language.config.tie_word_embeddings and not own[_TIED].equal(own[_EMBEDDING]):
         raise BackboneError(f"weights in {folder.name!r} must be tied as {_CONFIG} says, was: another {_TIED}")
+    _check_digests(folder, config, told)
     backbone.load_state_dict(own, strict=False, assign=True)
     backbone.language.tie_weights()
+    _fill_tables(backbone)
     return backbone.to(device=device, dtype=dtype).eval()
 
 
@@ -148,9 +150,17 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
         ) from error
 
 
-def _read_config(folder: Path) -> LlavaConfig:
+def _fill_tables(backbone: NestedLlava) -> None:
+    """What no file holds, for it follows from the configuration."""
+    language, places = backbone.language.model, backbone.vision.embeddings
+    language.rotary_emb = type(language.rotary_emb)(backbone.language.config)
+    places.position_ids = torch.arange(places.num_positions)[None]
+
+
+def _read_config(folder: Path) -> tuple[LlavaConfig, dict[str, Any]]:
+    """The configuration, and the digests that `save` noted beside it; folders of before it did have none."""
     values = _read_json(folder / _CONFIG)
-    found = values.pop("format", None)
+    found, told = values.pop("format", None), values.pop("sha256", {})
     if found != FORMAT:
         raise BackboneError(f"a model folder must have format {FORMAT}, was: {shown(found)} in {folder.name!r}")
     known = {item.name for item in fields(LlavaConfig)}
@@ -158,9 +168,24 @@ def _read_config(folder: Path) -> LlavaConfig:
         raise BackboneError(f"{_CONFIG} in {folder.name!r} must hold {sorted(known)} only, was: also {unknown}")
     try:
         arguments: dict[str, Any] = {key: tuple(value) if key in _TUPLES else value for key, value in values.items()}
-        return LlavaConfig(**arguments)
+        return LlavaConfig(**arguments), dict(told)
     except TypeError as error:
         raise BackboneError(f"{_CONFIG} in {folder.name!r} lacks a field or holds a wrong type: {error}") from error
+
+
+def _digests(folder: Path, config: LlavaConfig) -> dict[str, str]:
+    """sha256 of what decides an answer, by file; of the configuration by what it says, not by how it is laid out."""
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (_WEIGHTS, _TOKENIZER)}
+    return {**files, _CONFIG: hashlib.sha256(config.canonical()).hexdigest()}
+
+
+def _check_digests(folder: Path, config: LlavaConfig, told: Mapping[str, Any]) -> None:
+    """Damage that leaves every shape as it was would answer, and wrongly."""
+    if told and (changed := sorted(name for name, own in _digests(folder, config).items() if told.get(name) != own)):
+        raise BackboneError(
+            f"files of {folder.name!r} must be as they were saved, was: changed {changed}; save the model again, or, "
+            f"if that was on purpose, take 'sha256' out of its {_CONFIG}"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

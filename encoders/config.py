@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from encoders.counts import positive, whole_number
+from encoders.counts import finite_number, positive, whole_number
 from encoders.errors import BackboneError, shown
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -59,10 +59,12 @@ class LlavaConfig:
                 raise BackboneError(f"{name} must be an object, was: {shown(getattr(self, name))}")
         for name, low, high in (("image_mean", -10.0, 10.0), ("image_std", 1e-6, 10.0), ("pad_colour", 0, 255)):
             value = getattr(self, name)
-            if len(value) != 3 or not all(isinstance(v, int | float) and low <= v <= high for v in value):
+            if len(value) != 3 or not all(low <= finite_number(v) <= high for v in value):
                 raise BackboneError(f"{name} must hold three numbers from {low} to {high}, was: {shown(value)}")
+            object.__setattr__(self, name, tuple(v.item() if hasattr(v, "item") else v for v in value))  # for JSON
         if any(whole_number(level) is None for level in self.pad_colour):
             raise BackboneError(f"pad_colour must hold whole numbers, was: {shown(self.pad_colour)}; round them")
+        object.__setattr__(self, "ladder", tuple(map(whole_number, self.ladder)))
 
     def canonical(self) -> bytes:
         """The configuration as bytes to be hashed: the same for equal configurations."""

@@ -1,6 +1,6 @@
 """What counts as a number: the one place that tells whole and finite numbers from what only looks like them.
 
-Knows Python's and NumPy's numbers. Imports nothing.
+Knows Python's and NumPy's numbers. Imports errors alone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from encoders.errors import BackboneError, shown
 
 def whole_number(value: object) -> int | None:
     """`value` as an int where it is one (NumPy's included); None for bool, float, str and everything else."""
-    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
-        return None
     try:
+        if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+            return None
         return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    except Exception:  # TypeError of what is none, and whatever a stranger's own methods raise
         return None
 
 

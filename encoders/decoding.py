@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from encoders.counts import positive, whole_number
+from encoders.counts import finite_number, positive, whole_number
 from encoders.errors import BackboneError, shown
 
 _TOP = 3
@@ -30,20 +30,20 @@ class Decoding:
 
     def __post_init__(self) -> None:
         positive("max_new_tokens", self.max_new_tokens)
-        warm, share = _is_number(self.temperature), _is_number(self.top_p)
-        if not warm or not (self.temperature == 0 or _COLDEST <= self.temperature <= _HOTTEST):
+        temperature, top_p = finite_number(self.temperature), finite_number(self.top_p)
+        if not (temperature == 0 or _COLDEST <= temperature <= _HOTTEST):
             raise BackboneError(
                 f"temperature must be a finite number, 0 for greedy or from {_COLDEST:g} to {_HOTTEST:g}, "
                 f"was: {shown(self.temperature)}"
             )
-        if not share or not 0 < self.top_p <= 1:
+        if not 0 < top_p <= 1:
             raise BackboneError(f"top_p must be in (0, 1], was: {shown(self.top_p)}")
         seed = whole_number(self.seed)
         if seed is None or not -(2**63) <= seed < 2**64:
             raise BackboneError(f"a seed must be a whole number of at most 64 bits, was: {shown(self.seed)}")
         object.__setattr__(self, "seed", seed)
-        object.__setattr__(self, "temperature", float(self.temperature))
-        object.__setattr__(self, "top_p", float(self.top_p))
+        object.__setattr__(self, "temperature", temperature)
+        object.__setattr__(self, "top_p", top_p)
 
     def ended(self, answer: Decoded) -> bool:
         """Whether an answer has met its end token or its limit."""
@@ -53,10 +53,6 @@ class Decoding:
     def chooser(self, device: torch.device) -> Chooser:
         """A fresh chooser of tokens."""
         return Chooser(self, torch.Generator(device).manual_seed(self.seed) if self.temperature else None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from encoders.connector import Connector
+from encoders.counts import whole_number
+from encoders.errors import QuestionError, shown
 from encoders.weights import version
 
 
@@ -43,7 +46,13 @@ class LlavaImages:
         return self._connector is connector
 
     def select(self, rows: Sequence[int]) -> LlavaImages:
-        """The pictures at `rows`, repeats allowed; what was computed comes along."""
+        """The pictures at `rows`, repeats allowed; what was computed comes along.
+
+        Raises:
+            QuestionError: rows are no list of whole numbers from 0 to n - 1.
+        """
+        if not isinstance(rows, Sequence | np.ndarray) or any(whole_number(r) not in range(len(self)) for r in rows):
+            raise QuestionError(f"rows must be whole numbers from 0 to {len(self) - 1}, was: {shown(rows)}")
         pictures = None if self.pictures is None else tuple(self.pictures[row] for row in rows)
         chosen, prepared = LlavaImages(self._connector, self.patches[list(rows)], pictures), self._prepared
         if prepared is not None:

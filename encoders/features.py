@@ -223,5 +223,5 @@ def tflops(backbone: NestedLlava) -> dict[str, float]:
 
 def _prefill_tflops_by_token(backbone: NestedLlava) -> float:
     """Of a short prompt; what attention adds with its length is a few parts in a thousand."""
-    visual, text = backbone.ladder[0], len(backbone.prefix_ids) + len(backbone.suffix_ids(_TYPICAL))
+    visual, text = backbone.ladder[0], backbone.text_tokens(_TYPICAL)
     return backbone.counted_cost(visual, text, new_tokens=1).prefill_tflops / (visual + text)

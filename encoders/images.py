@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from encoders.errors import ImageError, shown
 
@@ -28,6 +28,15 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 500_000_000  # of a picture file: MAX_PIXELS of RGBA without compression, and some
 _MAX_SQUARE_SIDE = 4096  # longer pictures shrink before padding: a 1 x 100,000 strip must not become 10 gigapixels
 _HALF_DEPTH = 257  # 65535 / 255
+_TURNS = {  # what an EXIF orientation asks for
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _ALONE = nullcontext()
 _shared = threading.Lock()  # Pillow reads a picture's file when it is first looked at, by one thread at a time
 
@@ -47,7 +56,7 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return _to_rgb(source, "a PIL picture", _shared)
     if isinstance(source, bytes | bytearray | memoryview):
-        name, stream = f"{len(source)} bytes", io.BytesIO(source)
+        name, stream = f"{len(source)} bytes", io.BytesIO(bytes(source))
         return _to_rgb(_open(stream, name), name)
     if isinstance(source, str | os.PathLike):
         name = f"the file {shown(Path(source).name)}"
@@ -87,7 +96,7 @@ def _reason(error: Exception) -> str:
 
 def _open(stream: io.BytesIO, name: str) -> Image.Image:
     try:
-        with warnings.catch_warnings():
+        with _shared, warnings.catch_warnings():  # filters are the process's
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, stricter limit follows
             picture = Image.open(stream)
     except UnidentifiedImageError as error:
@@ -114,7 +123,8 @@ def _to_rgb(picture: Image.Image, name: str, guard: AbstractContextManager[Any] 
     try:
         with guard:
             picture.load()
-        return _eight_bit_rgb(_upright(picture))
+            picture = _upright(picture)
+        return _eight_bit_rgb(picture)
     except ImageError:
         raise
     except Exception as error:  # truncated or corrupt data raise OSError, SyntaxError, struct.error, ...
@@ -124,11 +134,15 @@ def _to_rgb(picture: Image.Image, name: str, guard: AbstractContextManager[Any] 
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as its EXIF block says; as it is where that block cannot be read, as viewers do."""
+    """Turned as its EXIF block says; as it is where that block cannot be read, as viewers do.
+
+    Pillow's own `exif_transpose` also writes the block anew, and fails where some other entry cannot be written.
+    """
     try:
-        return ImageOps.exif_transpose(picture)
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damage in it raises SyntaxError, struct.error, ...
         return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bit_rgb(picture: Image.Image) -> Image.Image:

@@ -184,6 +184,10 @@ class NestedLlava(nn.Module):
         """Token ids of plain text; what looks like a special token in it stays text."""
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []
 
+    def text_tokens(self, question: str) -> int:
+        """Tokens of a prompt that are no picture's."""
+        return len(self.prefix_ids) + len(self.suffix_ids(question))
+
     def suffix_ids(self, question: str) -> list[int]:
         """Token ids behind the picture.
 
@@ -270,8 +274,8 @@ class NestedLlava(nn.Module):
             logits_to_keep=1,
         )
         answers = decode(self.language, cache, out.logits[:, -1], batch.mask, batch.positions[:, -1] + 1, how)
-        text_tokens = [len(self.prefix_ids) + len(suffix) for suffix in suffixes]
-        return [self.generation(*row) for row in zip(answers, spent, text_tokens, strict=True)]
+        texts = [len(self.prefix_ids) + len(suffix) for suffix in suffixes]
+        return [self.generation(*row) for row in zip(answers, spent, texts, strict=True)]
 
     @torch.inference_mode()
     def score(

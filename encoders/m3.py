@@ -55,8 +55,10 @@ def pool(tokens: Tensor, m: int) -> Tensor:
         return tokens
     out = math.isqrt(m)
     kernel = side // out
-    cells = tokens.reshape(batch, out, kernel, out, kernel, width)
-    return cells.mean(dim=2).mean(dim=3).reshape(batch, m, width)  # both at once takes torch nine times as long
+    cells = tokens.float() if tokens.itemsize < 4 else tokens  # two means of half precision would round twice
+    cells = cells.reshape(batch, out, kernel, out, kernel, width)
+    means = cells.mean(dim=2).mean(dim=3)  # both at once takes torch nine times as long
+    return means.reshape(batch, m, width).to(tokens.dtype)
 
 
 def projector_weights(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int, int]:

@@ -372,8 +372,11 @@ def _attention(backbone: NestedLlava) -> tuple[object, ...]:
 def _head_equals_fresh(backbone: NestedLlava) -> bool:
     """Relative to the largest key or value: rounding stays far below the tolerance, looking ahead far above."""
     noise = torch.randn(1, *backbone.patches_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
-    tokens = backbone.from_patches(noise.to(backbone.device, backbone.dtype)).tokens(backbone.ladder[-1])
-    few, many = _prefill(backbone, tokens[:, :1]), _prefill(backbone, tokens)
+    with torch.autocast(backbone.device.type, enabled=False):  # whoever asks under it is not to settle it for all
+        tokens = backbone.from_patches(noise.to(backbone.device, backbone.dtype)).tokens(backbone.ladder[-1])
+        if tokens.shape[1] == 1:  # a ladder of m = 1 alone still allows more, and one token looks nowhere
+            tokens = torch.cat([tokens, tokens], dim=1)
+        few, many = _prefill(backbone, tokens[:, :1]), _prefill(backbone, tokens)
     tolerance, length = _TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE, few.get_seq_length()
     pairs = zip(few.layers, many.layers, strict=True)
     # other layers (sliding windows) forget what they do not need, and cannot be cropped

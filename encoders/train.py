@@ -17,12 +17,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import AttentionInterface, PreTrainedModel
 
 from encoders.connector import Connector
+from encoders.counts import positive
 from encoders.errors import BackboneError
 
 _IGNORED = -100
@@ -67,6 +69,9 @@ class Recipe:
     `matrix_rate` is Muon's, for the weights of hidden linear layers; `learning_rate` is AdamW's, for all the rest
     (embeddings, output heads, convolutions, biases, norms, free parameters). At these sizes Muon reaches AdamW's loss
     in less than half the steps (docs/log.md).
+
+    `accumulate` averages the losses of so many micro-batches: where each is a mean over its own answers' tokens, short
+    answers weigh more than in one large batch.
     """
 
     steps: int
@@ -79,6 +84,10 @@ class Recipe:
     precision: str = "bf16"
     checkpoint_every: int = 500
     log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "warmup_steps", "accumulate", "checkpoint_every", "log_every"):
+            positive(f"a recipe's {name}", getattr(self, name), least=0 if name.endswith("steps") else 1)
 
     def pace(self, step: int) -> float:
         """Share of the full learning rates at an optimiser step, in (0, 1]."""
@@ -105,6 +114,8 @@ def train(
     Raises:
         BackboneError: the folder holds a checkpoint of another recipe.
     """
+    if is_initialized() and AcceleratorState().mixed_precision != recipe.precision:
+        AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for good
     accelerator = Accelerator(mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate)
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     objective, *optimizers = accelerator.prepare(objective, *_optimizers(objective, recipe))
@@ -201,8 +212,15 @@ def _resume(accelerator: Accelerator, recipe: Recipe, folder: Path) -> int:
         if (folder / name / "progress.json").is_file():
             break
     else:
+        if accelerator.is_main_process:
+            _forget_later_metrics(folder, 0)
         return 0
-    progress = json.loads((folder / name / "progress.json").read_text(encoding="utf-8"))
+    try:
+        progress = json.loads((folder / name / "progress.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BackboneError(
+            f"a checkpoint must be whole, was: {name} in {folder.name!r}, damaged; begin anew"
+        ) from error
     if progress["recipe"] != asdict(recipe):
         raise BackboneError(
             f"a checkpoint goes on only under its own recipe, which was {progress['recipe']}, now: {asdict(recipe)}; "

@@ -84,7 +84,8 @@ def answer(
     """
     if m is not None and (budget is not None or router is not None):
         raise BudgetError(
-            f"m excludes a budget and a router, was: m={shown(m)}, budget={shown(budget)}, "
+            f"m excludes a budget and a router, was: m={shown(m)}, "
+            f"budget={budget if isinstance(budget, Budget) else shown(budget)}, "
             f"router={shown(router)}; give one of them"
         )
     limit = Budget.of(budget)
@@ -106,7 +107,8 @@ def answer(
 
 def answered(model: NestedBackbone, generation: Generation, decision: Decision, fresh: bool, ms: float) -> Answer:
     """The record of a generated answer; `fresh` says whether its vision pass is part of its cost."""
-    cost = model.cost(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
+    counted = getattr(model, "counted_cost", model.cost)  # ms is measured here: no profile is asked
+    cost = counted(generation.visual_tokens, generation.text_tokens, generation.new_tokens)
     vision = cost.vision_tflops if fresh else 0.0
     spent = replace(cost, vision_tflops=vision, ms=ms, routing_tflops=decision.tflops)
     return Answer(

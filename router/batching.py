@@ -20,12 +20,14 @@ from encoders.prompts import check_question
 from router.answering import Answer, answered, check_cap, loaded, rule_for
 from router.budget import Budget
 from router.decision import Decision, Rule
+from router.spending import check_has
 from training_data.example import Example
 
 if TYPE_CHECKING:
     from encoders.backbone import NestedBackbone
 
 _PAIR = "a pair's group: it names no picture"
+_SHARING = ("text_tokens", "check_length", "decoding", "from_patches", "device")  # asked of a backbone beside the rest
 _TRIED = 32  # questions that must all miss a budget before it is the budget's fault and not theirs
 
 
@@ -65,7 +67,7 @@ def answer_batch(
     Raises:
         BudgetError: a mean that all together cannot meet; any other budget that none of the first 32 questions meets,
             or none of all. One that alone cannot meet its cap is a bad row.
-        BackboneError: the router was fitted for another backbone.
+        BackboneError: the router was fitted for another backbone, or a backbone of your own cannot share a mean.
         DataError: a row is neither an Example nor a pair, or batch_size is no whole number of at least 1.
     """
     if (size := whole_number(batch_size)) is None or size < 1:
@@ -75,6 +77,8 @@ def answer_batch(
     shared = limit is not None and limit.mean is not None
     if shared and not hasattr(rule, "decide_together"):
         raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
+    if shared:
+        check_has(model, _SHARING, "to share a mean", "give every question a cap")
     if isinstance(examples, str | bytes) or not isinstance(examples, Iterable):
         raise DataError(
             f"examples must be Examples or pairs of a picture and a question, was: {type(examples).__name__}; for "
@@ -110,8 +114,8 @@ def _opened(model: Any, examples: Sequence[Example], shared: bool) -> _Batch:
         try:
             question = check_question(example.question)
             if shared:  # what fits at no m will not be answered, and must not fund the others
-                text = len(model.prefix_ids) + len(model.suffix_ids(question))
-                model.check_length(text + model.ladder[0] + model.decoding(None).max_new_tokens)
+                least = model.text_tokens(question) + model.ladder[0]
+                model.check_length(least + model.decoding(None).max_new_tokens)
             picture = open_image(example.picture())
         except MatryoshkaError as error:
             batch.errors[row] = Unanswered(example.id, str(error))

@@ -7,13 +7,13 @@ is a row of one matrix product and a running sum per curve. Knows arrays; record
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from router.routed import NEAR, Routed, slope_ends
-from training_data.curves import Curve, Gap, Steps, gap_recovered, group_sums, hull, slope_merge
+from router.routed import Routed
+from training_data.curves import NEAR, Curve, Gap, gap_recovered, group_sums, hull, ratio, slope_merge
 
 
 class Means(NamedTuple):
@@ -82,10 +82,11 @@ class Bench:
         full: number of the best constant arm on training data.
         routing_cost: of every routed answer.
         shares: of full's score that policies are to keep.
+        own: by share, the price that is taken without a look at the calibration rows, NaN for full.
 
     Attributes:
         choice: (n, p) int64, the arm of every test row at every price.
-        keeping: by share, the place of the price that keeps it on calibration rows, or None for full.
+        keeping: by share, the place of the price that keeps it on calibration rows or of its own, or None for full.
         columns: (n, q) float64, what `split` wants the weighted means of.
     """
 
@@ -98,15 +99,18 @@ class Bench:
         full: int,
         routing_cost: float,
         shares: Sequence[float],
+        own: Mapping[float, float] | None = None,
     ) -> None:
         self.full = full
         realised = test.realised(prices)
         self.choice = realised.choice
         self._full_cost, self._routed_cost = test.cost[:, full], realised.cost + routing_cost
         self.keeping = keeping(calibration, prices, full, routing_cost, shares)
+        for share, price in (own or {}).items():
+            self.keeping[share] = None if math.isnan(price) else int(np.flatnonzero(prices == price)[0])
         known_score, known_cost = known.means(test.dataset)
-        self._oracle = _Path(slope_merge(test.score, test.cost), test)
-        self._identity = _Path(slope_merge(known_score, known_cost), test)
+        self._oracle = slope_merge(test.score, test.cost).on(test.score, test.cost)
+        self._identity = slope_merge(known_score, known_cost).on(test.score, test.cost)
         order = np.argsort(test.cost.mean(axis=0), kind="stable")
         gains = (np.diff(values[:, order], axis=1) for values in (test.curve, test.score))
         predicted, gained = (gain - gain.mean(axis=0) for gain in gains)
@@ -177,28 +181,6 @@ class Bench:
         return figures
 
 
-class _Path:
-    """Steps and the rows they are realised on, so that a weighting costs one running sum (as `Steps.curve`)."""
-
-    def __init__(self, steps: Steps, rows: Routed) -> None:
-        first, every = steps.hull[:, 0], np.arange(len(rows))
-        tables = rows.cost, rows.score
-        self._base = np.stack([values[every, first] for values in tables])  # (2, n)
-        moves = [values[steps.row, steps.target] - values[steps.row, steps.origin] for values in tables]
-        self._row, self._moves = steps.row, moves
-        self._ends = slope_ends(steps.slope)
-
-    def curve(self, weights: np.ndarray) -> Curve:
-        """One point per price, from every row at its cheapest arm to no step left."""
-        share = weights / weights.sum()
-        base, moved = self._base @ share, share[self._row]
-        points = (
-            np.append(start, start + np.cumsum(moved * move)[self._ends])
-            for start, move in zip(base, self._moves, strict=True)
-        )
-        return Curve.through(*points)
-
-
 def against(router: Curve, fixed: Curve, oracle: Curve) -> float:
     """G against an oracle that may begin dearer than F: it is joined to F's start by the steepest straight line.
 
@@ -225,18 +207,13 @@ def reach(fixed: Curve, score: float) -> float:
     return fixed.reach(score - 1e-12 * abs(score))
 
 
-def ratio(part: float, whole: float) -> float:
-    """The part over the whole, NaN where there is no whole."""
-    return float(part / whole) if whole > 1e-12 else math.nan
-
-
 def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float, float]) -> Curve:
     """R: policies between the cheapest constant arm and full, and these two; no hull, no running maximum.
 
     Full is no end where a policy at its cost scores more: nobody would take it.
     """
     inside = (cost >= fixed.cost[0]) & (cost <= end[0])
-    better = (inside & (cost >= end[0] * (1 - NEAR)) & (score > end[1])).any()
+    better = (inside & (cost >= end[0] * (1 - NEAR)) & (score > end[1] + NEAR)).any()
     points = zip((fixed.cost[0], fixed.score[0]), (cost, score), end, strict=True)
     return Curve.through(
         *(np.concatenate([[first], values[inside], [] if better else [last]]) for first, values, last in points)

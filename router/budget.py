@@ -109,7 +109,7 @@ class Budget:
         written = text.strip()
         if written == "none":
             return None
-        found = _WRITTEN.fullmatch(f"cap {written}" if written.isdecimal() else written)
+        found = _WRITTEN.fullmatch(f"cap {written}" if written[:1].isdecimal() else written)
         if found is None:
             raise BudgetError(f"a budget must be written as {_FORMS}, was: {shown(text)}")
         kind, number, unit = found.groups()
@@ -126,7 +126,7 @@ class Budget:
             if cap is None or cap < 1:
                 raise BudgetError(
                     f"a budget must be a whole number of visual tokens, at least 1, was: {shown(self.cap)}; "
-                    "write budget=64, or None for no cap"
+                    "write budget=64, Budget(mean=16), or None for no cap"
                 )
             return cap
         number = finite_number(self.value)

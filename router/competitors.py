@@ -43,6 +43,7 @@ class Competitor:
         count: pictures it was fitted on, where the row is about that; 0 elsewhere.
         out_of_fold: G on the very rows it was fitted on, each predicted without its fold: what a choice between
             competitors may look at. NaN where it was not asked for.
+        operating: the price of its own that it goes by, NaN for full; None where it has none.
     """
 
     name: str
@@ -53,13 +54,14 @@ class Competitor:
     routing_cost: float
     count: int = 0
     out_of_fold: float = math.nan
+    operating: float | None = None
 
     @classmethod
     def of(cls, name: str, router: Router, test: Outcomes, count: int = 0) -> Competitor:
         """A fitted router as a competitor."""
         own = router.calibration
         parts = router.routed(test), own.routed(), own.known(), own.prices, router.routing_cost
-        return cls(name, *parts, count, out_of_fold(router))
+        return cls(name, *parts, count, out_of_fold(router), own.operating)
 
 
 class Competitors:

@@ -31,7 +31,7 @@ class Decision:
     """An arm and why.
 
     Attributes:
-        m: visual tokens to ask for; 0 where arms are no budgets of a nested model.
+        m: visual tokens to ask for; 0 where arms stand for no m.
         reason: one line.
         arm: the arm's name.
         curve: predicted expected score by arm, within [0, 1]; empty where nothing was predicted.

@@ -40,6 +40,7 @@ def evaluate(
     known: Known | None = None,
     trained: np.ndarray | None = None,
     prices: np.ndarray | None = None,
+    operating: float | None = None,
     routing_cost: float = 0.0,
     at: Sequence[float] = (),
     replicate: np.ndarray | None = None,
@@ -61,10 +62,12 @@ def evaluate(
         calibration: rows of other pictures, unseen by the fit too.
         arms: k names.
         full: number of the best constant arm on training data.
-        m: (k,) visual tokens asked for; None where arms are no budgets.
+        m: (k,) visual tokens asked for; None where arms stand for no m.
         known: what training rows say of each data set; None for the calibration rows.
         trained: names of all pictures that were trained or calibrated on; None for the calibration rows'.
         prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
+        operating: the price that a router goes by where nobody names one, which its saving at 99 % is then of; NaN for
+            full. None: as for the other shares, the price that keeps it on the calibration rows.
         routing_cost: in the table's unit, added to every routed answer's cost and to no constant's.
         at: costs at which to read R.
         replicate: (n,) int, with `id`: 0 marks the examples, the others serve only the cross-fitted oracle.
@@ -78,10 +81,12 @@ def evaluate(
         DataError: arms, full, costs, prices or replicates that do not fit the rows.
     """
     _check(test, calibration, arms, full, routing_cost, at)
-    asked = price_grid(calibration) if prices is None else np.unique(price_array(prices))[::-1]
+    asked = price_grid(calibration) if prices is None else price_array(prices)
+    own = {} if operating is None else {OPERATING: operating}
+    asked = np.unique([*asked, *(price for price in own.values() if not math.isnan(price))])[::-1]
     rows, replicated = _parted(test, replicate, id)
     named = Known.of(calibration.dataset, calibration.score, calibration.cost) if known is None else known
-    bench = Bench(rows, calibration, named, asked, full, routing_cost, SHARES)
+    bench = Bench(rows, calibration, named, asked, full, routing_cost, SHARES, own)
     means, seen = _even(bench)
     drawn = Resamples(rows.group, resamples, seed)
     found = _intervals(bench, drawn)

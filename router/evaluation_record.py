@@ -25,14 +25,15 @@ class Saving:
     """What it costs to keep a share of full's score, at a price fixed on calibration pictures.
 
     Attributes:
-        price: the highest of the prices that keeps the share on calibration rows; None where only full itself does, or
-            where full is cheaper, so that every question is given full unrouted.
+        price: the one that keeps the share on calibration rows at the least cost; at 99 % a router's own operating
+            point, what it goes by where nobody names a budget. None where only full itself keeps it, or where full is
+            cheaper, so that every question is given full unrouted.
         score, cost: means on test rows, routing included.
         kept: score over full's score on test rows.
         against_full: 1 - cost / full's cost.
         against_hull: 1 - cost / the least cost at which a mixture of fixed arms has this score.
         beyond_hull: no mixture has this score; the saving is against the hull's dearest end.
-        tokens: mean visual tokens asked for on test rows; None where arms are no budgets.
+        tokens: mean visual tokens asked for on test rows; None where arms stand for no m.
     """
 
     price: float | None
@@ -198,7 +199,8 @@ def _heading(found: Evaluation) -> list[str]:
     ]
     if found.shared_pictures:
         lines.append(
-            f"WARNING: {found.shared_pictures:,} of the pictures were calibrated on too, which flatters the router"
+            f"WARNING: {found.shared_pictures:,} of the pictures were fitted or calibrated on too, "
+            "which flatters the router"
         )
     often = sorted(range(len(found.arms)), key=lambda arm: -found.choice_count[arm])[:_MOST_ARMS]
     wide = min(_LONGEST_ARM, max(_SHORTEST_ARM, *(len(found.arms[arm]) for arm in often))) + 1

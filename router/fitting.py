@@ -84,7 +84,7 @@ def fit(rows: Outcomes, head: Head, groups: Sequence[str], routing_cost: float |
     predictor.fit(ready.X, own.score, own.group, ready.target)
     charge = routing_charge(rows, columns.visual) if routing_cost is None else routing_cost
     typical, full = typical_cost(own), best_constant(own)
-    evidence = out_of_fold(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
+    evidence = evidence_of(Routed.of(own, predictor.out_of_fold_, typical), full, charge)
     believed = evidence.believed
     blind = [group for group in groups if group in TEXT]
     if not believed and columns.visual and blind:  # to look costs something: whoever gains nothing by it does not
@@ -148,7 +148,7 @@ class Evidence(NamedTuple):
         return {**dict(zip(names, values, strict=True)), "believed": self.believed}
 
 
-def out_of_fold(rows: Routed, full: int, routing_cost: float) -> Evidence:
+def evidence_of(rows: Routed, full: int, routing_cost: float) -> Evidence:
     """Evidence for curves that were predicted out of fold, on the rows they are fitted on.
 
     A router whose gains could be luck is made flat: it treats all questions alike, so that its worst case is the hull.
@@ -219,7 +219,7 @@ def worth_reading(outcomes: Outcomes) -> tuple[str, ...]:
 
 
 def cheapest_first(outcomes: Outcomes) -> Outcomes:
-    """Arms that are no budgets in the order of their mean cost; a ladder keeps its own."""
+    """Arms that stand for no m in the order of their mean cost; a ladder keeps its own."""
     if outcomes.m is not None:
         return outcomes
     return outcomes.take_arms(np.argsort(outcomes.cost.mean(axis=0), kind="stable").tolist())

@@ -8,6 +8,7 @@ does not trust them more than new questions will deserve. Knows text. Knows no p
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -159,8 +160,7 @@ class QuestionScores:
         value /= length[part]
         if self.balance.size:
             value *= self.balance[self._order[column]]
-        sums = np.zeros((len(found), self._joined.shape[1]))
-        np.add.at(sums, row, value[:, None] * self._joined[column])  # one question at a time or many: the same order
+        sums = group_sums(value[:, None] * self._joined[column], row, len(found))  # in the same order for one or many
         arms = len(self.intercept)
         shares = _softmax(sums[:, arms:] + self.bias)
         expected = (shares[:, :, None] * self.means).sum(axis=1)  # a matrix product rounds one row otherwise than many
@@ -180,11 +180,8 @@ class QuestionScores:
 
     def _columns(self, question: str) -> dict[int, int]:
         """How often each known n-gram occurs."""
-        counts: dict[int, int] = {}
-        for gram in grams(question):
-            if (column := self.vocabulary.get(gram)) is not None:
-                counts[column] = counts.get(column, 0) + 1
-        return counts
+        known = (self.vocabulary.get(gram) for gram in grams(question))
+        return Counter(column for column in known if column is not None)
 
     @classmethod
     def fit(
@@ -313,8 +310,7 @@ def _logistic(matrix: Any, source: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 def _means(y: np.ndarray, source: np.ndarray, count: int) -> np.ndarray:
     """Mean scores (count, k) of each data set; the overall mean where it has no row."""
-    sums, sizes = np.zeros((count, y.shape[1])), np.bincount(source, minlength=count)
-    np.add.at(sums, source, y)
+    sums, sizes = group_sums(y, source, count), np.bincount(source, minlength=count)
     return np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], y.mean(axis=0))
 
 

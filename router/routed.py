@@ -13,10 +13,8 @@ import numpy as np
 
 from encoders.errors import BudgetError, DataError
 from router.allocate import best_arms, tie_keys
-from training_data.curves import slope_merge, table
+from training_data.curves import NEAR, slope_merge, table
 from training_data.outcomes import Outcomes
-
-NEAR = 1e-9  # scores and costs that differ by less are means of the same rows in another order
 
 
 class Realised(NamedTuple):
@@ -134,18 +132,13 @@ def price_of_mean(curve: np.ndarray, cost: np.ndarray, mean: float) -> float:
         raise BudgetError(f"a mean must reach the cheapest arm's cost, {least!r}, was: {mean!r}; raise it")
     steps = slope_merge(curve, cost)
     spent = cost.min() + np.cumsum(steps.cost) / len(curve)
-    ends = slope_ends(steps.slope)
+    ends = steps.ends
     over = np.flatnonzero(spent[ends] > mean * (1 + NEAR))
     if not over.size:
         return 0.0
     first = steps.slope[ends[over[0]]]  # the first slope that cannot be bought
     before = steps.slope[ends[over[0] - 1]] if over[0] else 2 * first
     return float((first + before) / 2)
-
-
-def slope_ends(slope: np.ndarray) -> np.ndarray:
-    """Places of the last step of each slope in descending order (s,): equal slopes are bought together."""
-    return np.flatnonzero(np.append(slope[1:] != slope[:-1], True)[: slope.size])
 
 
 def price_array(prices: np.ndarray | Sequence[float]) -> np.ndarray:
@@ -174,7 +167,7 @@ def price_grid(routed: Routed, count: int = 64) -> np.ndarray:
     steps = slope_merge(routed.curve, routed.charges)
     if not steps.slope.size:
         return np.zeros(1)
-    ends = slope_ends(steps.slope)
+    ends = steps.ends
     start = routed.charges[np.arange(len(routed)), steps.hull[:, 0]].sum()
     spent = np.append(start, start + np.cumsum(steps.cost)[ends])  # (slopes + 1,), all rows together
     wanted = np.geomspace(spent[0], spent[-1], count)

@@ -7,11 +7,11 @@ for a table's rows. Knows neither how m is spent nor how answers are scored.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Router:
     """A fitted router. `Router.fit` makes one, `save` and `load` keep it.
 
     Attributes:
-        arms: k names, cheapest first. m: (k,) int64 visual tokens, or None where arms are no budgets.
+        arms: k names, cheapest first. m: (k,) int64 visual tokens, or None where arms stand for no m.
         unit: what its costs and its price are counted in.
         backbone: (name, fingerprint) of the model whose outcomes it was fitted on, or None.
         features: (version, names) of the visual features it was fitted on, or None for a table without pictures.
@@ -82,8 +82,8 @@ class Router:
     ) -> Router:
         """Learn to spend from measured outcomes; minutes on a CPU.
 
-        Nine tenths of the pictures are fitted on, one tenth fixes prices (up to a fifth of fewer than 2,000, a fifth of
-        20,000 or more). Replicates are left out.
+        Nine tenths of the pictures are fitted on, one tenth fixes prices (up to a fifth of fewer than 2,000, but 50 at
+        least; a fifth of 20,000 or more). Replicates are left out.
 
         Args:
             outcomes: or a file of them.
@@ -99,7 +99,7 @@ class Router:
         """
         from router.fitting import cheapest_first, fit, worth_reading
 
-        if groups is not None and not isinstance(groups, Sequence):
+        if isinstance(groups, str) or (groups is not None and not isinstance(groups, Sequence)):
             raise DataError(f"groups must be a list of names, was: {shown(groups)}; leave them out")
         rows = cheapest_first(_loaded(outcomes).originals())
         return fit(rows, head, worth_reading(rows) if groups is None else groups, routing_cost, seed)
@@ -141,7 +141,7 @@ class Router:
         Raises:
             DataError: other arms, unit, backbone or features than it was fitted on.
         """
-        test = self.fitting(_loaded(outcomes))
+        test = self.matched(_loaded(outcomes))
         started = time.perf_counter()
         routed = self.routed(test)
         ms = (time.perf_counter() - started) * 1000 / len(test)
@@ -154,6 +154,7 @@ class Router:
             known=self.calibration.known(),
             trained=self.calibration.trained_names,
             prices=self.calibration.prices,
+            operating=self.calibration.operating,
             routing_cost=self.routing_cost,
             at=at,
             unit=self.unit,
@@ -170,7 +171,7 @@ class Router:
 
         return study(_loaded(train), _loaded(test), router=self, **options)
 
-    def fitting(self, outcomes: Outcomes) -> Outcomes:
+    def matched(self, outcomes: Outcomes) -> Outcomes:
         """Outcomes with this router's arms in its order.
 
         Raises:
@@ -238,14 +239,13 @@ class Router:
         """
         if not isinstance(budget, Budget) or budget.kind not in ("max_loss", "max_broken"):
             raise BudgetError(f"a certificate stands behind a loss, was: {budget}; write Budget(max_loss=0.01)")
-        found: Certificate = self._remembered(("certificate", budget), lambda: self.calibration.certificate(budget))
-        return found
+        return cast(Certificate, self.remembered(("certificate", budget), lambda: self.calibration.certificate(budget)))
 
     def _price_of_mean(self, mean: float, cost: np.ndarray) -> float:
         key = "mean", mean, cost.tobytes()
-        return float(self._remembered(key, lambda: self.calibration.price_of_mean(mean, cost)))
+        return float(self.remembered(key, lambda: self.calibration.price_of_mean(mean, cost)))
 
-    def _remembered(self, key: object, find: Callable[[], Any]) -> Any:
+    def remembered(self, key: object, find: Callable[[], Any]) -> Any:
         """What thousands of rows were gone through for is found once per budget."""
         found = self._memory.get(key)  # another thread may forget or find it meanwhile; both are harmless
         if found is None:
@@ -270,7 +270,7 @@ class Router:
         Args:
             curve: (n, k).
             budget: what the caller asks for; None for the operating point.
-            costs: tells what each arm costs each question in a unit, (n, k) or (k,); None for `arm_cost`.
+            costs: a function of a unit: what each arm costs each question in it, (n, k) or (k,); None for `arm_cost`.
             ids: names of the rows of one batch that shares a mean; None where every row stands alone, and a mean
                 becomes the price that met it on calibration pictures.
 
@@ -278,7 +278,9 @@ class Router:
             BudgetError: the budget cannot be met.
             DataError: rows and ids that do not fit.
         """
-        costs = costs or self.arm_cost
+        costs = self.arm_cost if costs is None else costs
+        if not callable(costs):
+            raise DataError(f"costs must be a function of a unit, was: {shown(costs)}; write lambda unit: costs")
         typical, own = self.calibration.typical, self.operating_price
         curve, _ = checked(curve, typical)
         if ids is not None and (not isinstance(ids, Sequence | np.ndarray) or len(ids) != len(curve)):
@@ -286,7 +288,7 @@ class Router:
         if (budget := Budget.of(budget)) is None:
             if own is None:
                 return self._full(len(curve), "full: no price keeps 99 % of its score in calibration")
-            reason = "the operating point, 99 % of full's score in calibration"
+            reason = "the operating point, 99 % of full's score on training pictures"
             return Choice(allocate(curve, typical, None, price=own), own, self.unit, reason)
         if budget.cap is not None:
             arms = allocate(curve, costs(str(budget.unit)), budget, price=own or 0.0, price_cost=typical)
@@ -342,7 +344,7 @@ class Router:
     def decide_together(
         self,
         backbone: NestedBackbone,
-        parts: Sequence[tuple[Any, Sequence[str]]],
+        parts: Iterable[tuple[Any, Sequence[str]]],
         budget: Budget | None,
         ids: Sequence[object] | None = None,
     ) -> list[Decision]:
@@ -352,9 +354,8 @@ class Router:
         """
         capped = budget is not None and budget.cap is not None
         shared = budget is not None and budget.mean is not None and ids is not None
-        spendings = [Spending(self, backbone, encoded, questions) for encoded, questions in parts]
-        looked = zip(parts, spendings, strict=True)
-        rows = np.concatenate([self._rows(questions, spending.features()) for (_, questions), spending in looked])
+        spendings = [Spending(self, backbone, *part) for part in parts]
+        rows = np.concatenate([self._rows(one.questions, one.features) for one in spendings])
         curve = self.readout(rows)
 
         def costs(unit: str) -> np.ndarray:
@@ -363,13 +364,13 @@ class Router:
             return np.concatenate([spending.costs(unit, capped) for spending in spendings])
 
         arms, price, unit, reason = self.choose(curve, budget, costs, ids)
-        shown = curve.clip(0, 1)  # a sum of trees and readings may leave the scale; what is chosen by keeps it
+        told = curve.clip(0, 1)  # a sum of trees and readings may leave the scale; what is chosen by keeps it
         return [
             Decision(
                 0 if self.m is None else int(self.m[arm]),
                 reason,
                 self.arms[arm],
-                dict(zip(self.arms, shown[row].tolist(), strict=True)),
+                dict(zip(self.arms, told[row].tolist(), strict=True)),
                 price,
                 unit,
                 self.routing_cost if self.unit == "tflops" else 0.0,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from router.routing import Router
 
 _SHIPPED = Path(__file__).parent / "shipped"
-_shelf: dict[tuple[Path, int], Router] = {}
+_shelf: dict[Path, tuple[int, Router]] = {}  # folder -> when it was saved, and what it held
 _lock = threading.Lock()
 
 
@@ -30,13 +30,13 @@ def shelved(folder: str | Path) -> Router:
     try:
         path = Path(folder).resolve()
         config = path / "config.json"
-        key = path, config.stat().st_mtime_ns if config.is_file() else 0
+        saved = config.stat().st_mtime_ns if config.is_file() else 0
     except (OSError, ValueError) as error:  # a name with a NUL, one too long, a folder not ours to read
         raise DataError(f"a router is named by its folder, was: {str(folder)[:200]!r} ({error}); check it") from error
     with _lock:
-        if key not in _shelf:
-            _shelf[key] = Router.load(path)
-        return _shelf[key]
+        if path not in _shelf or _shelf[path][0] != saved:
+            _shelf[path] = saved, Router.load(path)
+        return _shelf[path][1]
 
 
 def shipped(backbone: Any) -> Router | None:

@@ -19,11 +19,26 @@ if TYPE_CHECKING:
     from encoders.cost import LatencyProfile
     from router.routing import Router
 
-_ASKED = ("check_pictures", "visual_tokens", "prefix_ids", "suffix_ids", "decoding", "counted_cost", "profile")
+_ASKED = ("check_pictures", "visual_tokens", "text_tokens", "decoding", "counted_cost", "profile")
+
+
+def check_has(backbone: Any, parts: Sequence[str], purpose: str, else_: str) -> None:
+    """Refuse a backbone that lacks one of the parts it is asked for beyond the contract.
+
+    Raises:
+        BackboneError: it lacks some; what else can be done is the remedy's second half.
+    """
+    if missing := [name for name in parts if not hasattr(backbone, name)]:
+        raise BackboneError(
+            f"{purpose}, a backbone is asked for {', '.join(parts)}, missing: {', '.join(missing)} of "
+            f"{type(backbone).__name__}; derive yours from encoders.llava.NestedLlava, or {else_}"
+        )
 
 
 class Spending:
     """n questions about n encoded pictures, before an arm is chosen; what it holds of the pictures is a few numbers.
+
+    `features` are those a sweep records; None where the router looks at no picture.
 
     The pictures are looked at here and now, so that whoever decides for thousands need not keep them.
 
@@ -45,21 +60,13 @@ class Spending:
                 f"this router was fitted on {name} ({fingerprint[:8]}), was: {backbone.name} "
                 f"({backbone.fingerprint[:8]}); give that backbone, fit a router for this one, or leave the router out"
             )
-        if missing := [name for name in _ASKED if not hasattr(backbone, name)]:
-            raise BackboneError(
-                f"to decide, a backbone is asked for {', '.join(_ASKED)}, missing: {', '.join(missing)} of "
-                f"{type(backbone).__name__}; derive yours from encoders.llava.NestedLlava, or use `choose`"
-            )
+        check_has(backbone, _ASKED, "to decide", "use `choose`")
         backbone.check_pictures(encoded)
         for question in questions:
             check_question(question)
-        self._router, self._backbone, self._questions = router, backbone, list(questions)
-        self._features = None if router.features is None else self._seen(encoded, router.features[0])
+        self._router, self._backbone, self.questions = router, backbone, list(questions)
+        self.features = None if router.features is None else self._seen(encoded, router.features[0])
         self._tokens = np.array([backbone.visual_tokens(encoded, m) for m in router.m.tolist()]).T
-
-    def features(self) -> Features | None:
-        """Visual features of the pictures, as a sweep records them; None where the router looks at none."""
-        return self._features
 
     def _seen(self, encoded: Any, version: int) -> Features:
         from encoders import features
@@ -70,7 +77,7 @@ class Spending:
                 "`matryoshka-router features` and fit again"
             )
         groups = {group_of(name) for name in self._router.columns.visual}  # what it does not read is not computed
-        values = features.visual_features(self._backbone, encoded, self._questions, groups=groups)
+        values = features.visual_features(self._backbone, encoded, self.questions, groups=groups)
         return Features(features.VERSION, features.feature_names(self._backbone, groups), values)
 
     def costs(self, unit: str, longest: bool = True) -> np.ndarray:
@@ -92,18 +99,15 @@ class Spending:
             raise BudgetError("a budget in ms needs a latency profile, missing; run `matryoshka-router profile`")
         typical = None if longest else self._router.answer_tokens
         length = float(self._backbone.decoding(None).max_new_tokens) if typical is None else typical
-        known: dict[tuple[int, ...], list[float]] = self._router._remembered(("costs", unit, profile, length), dict)
-        lengths = {question: self._text_tokens(question) for question in dict.fromkeys(self._questions)}
+        known: dict[tuple[int, ...], list[float]] = self._router.remembered(("costs", unit, profile, length), dict)
+        lengths = {question: self._backbone.text_tokens(question) for question in dict.fromkeys(self.questions)}
         table = []
-        for question, visual in zip(self._questions, self._tokens.tolist(), strict=True):
+        for question, visual in zip(self.questions, self._tokens.tolist(), strict=True):
             key = lengths[question], *visual  # thousands of questions share a few dozen of these
             if key not in known:
                 known[key] = [self._predicted(tokens, key[0], length, profile) for tokens in visual]
             table.append(known[key])
         return np.array(table)
-
-    def _text_tokens(self, question: str) -> int:
-        return len(self._backbone.prefix_ids) + len(self._backbone.suffix_ids(question))
 
     def _predicted(self, visual: int, text: int, length: float, profile: LatencyProfile | None) -> float:
         """Cost at an answer length that may lie between two whole ones."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from encoders.errors import DataError
 from router.competitors import Competitor, Competitors, out_of_fold
-from router.evaluation import Evaluation, evaluate
+from router.evaluation import OPERATING, Evaluation, evaluate
 from router.routed import named
 from router.routing import Router
 from training_data.outcomes import Outcomes
@@ -94,7 +94,7 @@ class Study:
 
 def _line(row: Row) -> str:
     found = row.evaluation
-    saving = found.savings[0.99]
+    saving = found.savings[OPERATING]
     gap, over = f"{found.gap_recovered:.3f}", f"{found.gap_recovered_over_identity:.3f}"
     return (
         f"{row.name:34s}{gap:24s}{found.gap_recovered_linear.value:<8.3f}{over:26s}{saving.against_full.value:12.1%}"
@@ -153,8 +153,8 @@ def studies(
     every = np.concatenate(list(pictures.values()))
     if np.unique(every).size < every.size:
         raise DataError("tests of one study must be of different pictures, was: one in two of them; study each alone")
-    together = Outcomes.concat([own.fitting(test).originals() for test in tests.values()])
-    made = Competitors(own, own.fitting(train).originals(), together)
+    together = Outcomes.concat([own.matched(test).originals() for test in tests.values()])
+    made = Competitors(own, own.matched(train).originals(), together)
     for part in parts:
         # Silent where nobody watches: a study's output is its table.
         for one in tqdm(getattr(made, part.replace("-", "_"))(), desc=part, unit=" competitors", disable=None):
@@ -179,6 +179,7 @@ def _scored(one: Competitor, own: Router, resamples: int, seed: int) -> Evaluati
         known=one.known,
         trained=own.calibration.trained_names,
         prices=one.prices,
+        operating=one.operating,
         routing_cost=one.routing_cost,
         unit=own.unit,
         resamples=resamples,

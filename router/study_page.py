@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from router.evaluation import OPERATING
 from router.study import Row, Study
 from training_data import figures
 from training_data.curves import Curve
@@ -40,7 +41,7 @@ def competitors(study: Study) -> Table:
     table = [["part", "competitor", *gaps, *more]]
     for row in study.lines():
         found = row.evaluation
-        gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[0.99]
+        gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[OPERATING]
         saved, hull = saving.against_full.value, saving.against_hull.value
         values = [gap.value, gap.low, gap.high, found.gap_recovered_linear.value, over.value, over.low, over.high]
         values += [saved, hull, found.brier_skill.value, found.gain_slope.value]

@@ -105,7 +105,8 @@ def analyse(
         DataError: `points` is negative.
     """
     rows = outcomes.originals()
-    lost = tuple(dict(failures).items())  # an example may fail in every replicate
+    failed = dict(failures)  # an example may fail in every replicate, or in one of them alone
+    lost = len(failed.keys() - set(rows.id.tolist()))
     label = labels(rows.score, rows.cost)
     stable = labels(rows.score, rows.cost, stable=True)
 
@@ -121,7 +122,7 @@ def analyse(
     replicated = outcomes.select(whole) if whole.any() else None
     return Analysis(
         outcomes=rows,
-        diagnosis=diagnose(outcomes, resamples, seed, points, len(lost)),
+        diagnosis=diagnose(outcomes, resamples, seed, points, lost),
         whole=part("all", np.ones(len(rows), dtype=bool)),
         parts=tuple(part(str(name), rows.dataset == name) for name in np.unique(rows.dataset)),
         label=label,
@@ -131,7 +132,7 @@ def analyse(
         correlation=_correlation(rows, pictures, rungs),
         replicated=None if replicated is None else _bounds(replicated),
         agreement=None if replicated is None else agreement(_table(replicated, replicated.score)),
-        failures=lost,
+        failures=tuple(failed.items()),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.counts import whole_number
 from encoders.errors import DataError
+from training_data.curves import group_sums
 
 _TOLD = 0.95  # of the resamples must say something
 _CHUNK = 64  # resamples per matrix product: memory stays flat as pictures grow
@@ -64,8 +65,7 @@ class Resamples:
         rows = np.asarray(values, np.float64)
         if rows.ndim != 2 or len(rows) != len(self._member):
             raise DataError(f"means need rows ({len(self._member)}, q), was: shape {rows.shape}")
-        sums = np.zeros((self.pictures.size, rows.shape[1] + 1))
-        np.add.at(sums, self._member, np.column_stack([rows, np.ones(len(rows))]))
+        sums = group_sums(np.column_stack([rows, np.ones(len(rows))]), self._member, self.pictures.size)
         draws = self._draws()
         parts = []
         for start in range(0, self.count, _CHUNK):

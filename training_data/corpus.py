@@ -63,10 +63,15 @@ def draw_corpus(folder: Path, kind: Kind, pictures: int, first: int = 0) -> None
 
     Writes `<kind>-images.npy` (n, 96, 96, 3) and `<kind>-marks.npy` (n, labels, patches), both uint8, and for scenes
     `questions.jsonl`, one row of [family, question, answer] per picture.
+
+    Raises:
+        DataError: the folder was begun with another number of pictures, or from another one on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done_file = folder / f"{kind}-drawn.json"
-    done = json.loads(done_file.read_text()) if done_file.is_file() else 0
+    begun, done = json.loads(done_file.read_text()) if done_file.is_file() else (first, 0)
+    if begun != first:
+        raise DataError(f"{folder.name} goes on from picture {begun}, was asked for: from {first}; give another folder")
     images = _array(folder / f"{kind}-images.npy", (pictures, SIDE, SIDE, 3), done > 0)
     labels = _array(folder / f"{kind}-marks.npy", (pictures, len(LABELS), GRID * GRID), done > 0)
     starts = range(done, pictures, _BLOCK)
@@ -76,7 +81,7 @@ def draw_corpus(folder: Path, kind: Kind, pictures: int, first: int = 0) -> None
         images[start : start + len(drawn)], labels[start : start + len(drawn)] = drawn, marked
         if kind == "scenes":
             _append_rows(folder / "questions.jsonl", start, asked)
-        _write_whole(done_file, json.dumps(start + len(drawn)))
+        _write_whole(done_file, json.dumps([first, start + len(drawn)]))
 
 
 def _array(path: Path, shape: tuple[int, ...], resume: bool) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from encoders.errors import DataError
 
 Charge = Literal["cheapest", "dearest"]
 
-_NEAR = 1e-9  # relative: means of the same rows summed in another order
+NEAR = 1e-9  # scores and costs that differ by less, relative, are means of the same rows in another order
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Curve:
         """Score at each cost: the last score beyond the dearest point, NaN below the cheapest."""
         asked = np.asarray(cost, np.float64)
         found = np.interp(asked, self.cost, self.score)
-        return np.where(asked < self.cost[0] * (1 - _NEAR), np.nan, found)
+        return np.where(asked < self.cost[0] * (1 - NEAR), np.nan, found)
 
     def reach(self, score: float) -> float:
         """The least cost at which the curve reaches `score`; infinite where it never does."""
@@ -78,8 +79,10 @@ class Curve:
         On a segment s = a + b c the integral of s d(ln c) is a ln(c1 / c0) + b (c1 - c0).
         """
         inside = (self.cost > start) & (self.cost < stop)
+        foot = np.flatnonzero(self.cost == stop)[:1]  # what rises upright at the end adds no area
+        last = self.score[foot[0]] if foot.size and start < stop else self.at(stop)
         cost = np.concatenate([[start], self.cost[inside], [stop]])
-        score = np.concatenate([[self.at(start)], self.score[inside], [self.at(stop)]])
+        score = np.concatenate([[self.at(start)], self.score[inside], [last]])
         width, rise = np.diff(cost), np.diff(score)
         if not log2:
             return float(width @ (score[1:] + score[:-1]) / 2)
@@ -122,14 +125,37 @@ class Steps:
             cost: (n, k) or (k,), positive.
             weights: (n,) not negative, such as a bootstrap resample; None weighs all rows alike.
         """
-        scores, costs = table(score, cost)
-        share = np.full(len(scores), 1 / len(scores)) if weights is None else weights / weights.sum()
-        ends = np.flatnonzero(np.append(self.slope[1:] != self.slope[:-1], True)[: self.slope.size])
-        points = []
-        for values in (costs, scores):
-            base = share @ values[np.arange(len(values)), self.hull[:, 0]]
-            added = share[self.row] * (values[self.row, self.target] - values[self.row, self.origin])
-            points.append(np.append(base, base + np.cumsum(added)[ends]))
+        return self.on(score, cost).curve(weights)
+
+    def on(self, score: np.ndarray, cost: np.ndarray) -> Course:
+        """These choices on a table, as `curve` takes it, to be weighted many times."""
+        return Course(self, *table(score, cost))
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Places of the last step of each slope, rising: steps of equal slope are bought together."""
+        return np.flatnonzero(np.append(self.slope[1:] != self.slope[:-1], True)[: self.slope.size])
+
+
+class Course:
+    """What steps come to on a table (n, k) of scores and costs; a weighting of its rows costs one running sum."""
+
+    def __init__(self, steps: Steps, scores: np.ndarray, costs: np.ndarray) -> None:
+        self._row, self._ends = steps.row, steps.ends
+        first, every = steps.hull[:, 0], np.arange(len(scores))
+        self._parts = [
+            (values[every, first], values[steps.row, steps.target] - values[steps.row, steps.origin])
+            for values in (costs, scores)
+        ]
+
+    def curve(self, weights: np.ndarray | None = None) -> Curve:
+        """One point per price, from every row at its cheapest arm to no step left; see `Steps.curve`."""
+        rows = len(self._parts[0][0])
+        share = np.full(rows, 1 / rows) if weights is None else weights / weights.sum()
+        moved, points = share[self._row], []
+        for base, move in self._parts:
+            start = share @ base
+            points.append(np.append(start, start + np.cumsum(moved * move)[self._ends]))
         return Curve.through(*points)
 
 
@@ -300,7 +326,7 @@ def gap_recovered(router: Curve, fixed: Curve, oracle: Curve) -> Gap:
     """
     start, stop = float(fixed.cost[0]), float(fixed.cost[-1])
     for name, curve in (("router's", router), ("oracle's", oracle)):
-        if curve.cost[0] > start * (1 + _NEAR):
+        if curve.cost[0] > start * (1 + NEAR):
             raise DataError(
                 f"the {name} curve must begin at the cheapest arm's cost {start:g}, was: {curve.cost[0]:g}; "
                 "add the constant policies at both ends"
@@ -313,7 +339,7 @@ def gap_recovered(router: Curve, fixed: Curve, oracle: Curve) -> Gap:
 
     gained, available = areas(start, c99, True)
     linear, tail = areas(start, c99, False), areas(c99, stop, True)
-    return Gap(_ratio(gained, available), _ratio(*linear), _ratio(*tail), gained, available, start, c99, stop)
+    return Gap(ratio(gained, available), ratio(*linear), ratio(*tail), gained, available, start, c99, stop)
 
 
 def table(score: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -326,6 +352,11 @@ def table(score: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _refuse(scores, (scores < 0) | (scores > 1), "scores must lie in [0, 1]", "rescale them")
     _refuse(costs, np.isinf(costs), "measured costs must be finite", "fill in what the arm cost")
     return scores, costs
+
+
+def ratio(part: float, whole: float) -> float:
+    """The part over the whole, NaN where there is no whole."""
+    return float(part / whole) if whole > 1e-12 else math.nan
 
 
 def group_sums(values: np.ndarray, member: np.ndarray, count: int) -> np.ndarray:
@@ -363,7 +394,3 @@ def _members(names: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"each of the {count} rows needs one name, was: shape {found.shape}")
     _, member, sizes = np.unique(found, return_inverse=True, return_counts=True)
     return member, sizes.astype(np.float64)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole > 1e-12 else math.nan

@@ -166,7 +166,7 @@ def diagnose(
     """
     rows = outcomes.originals()
     score, drawn = rows.score, Resamples(rows.group, resamples, seed)
-    mean, mean_cost = score.mean(axis=0), rows.cost.mean(axis=0)
+    mean, mean_cost = score.mean(axis=0).round(12), rows.cost.mean(axis=0)  # no last bit makes an arm the best
     cheapest, best, dearest = int(mean_cost.argmin()), int(mean.argmax()), int(mean_cost.argmax())
     behind = score[:, best, None] - score
     values = np.column_stack(
@@ -219,16 +219,15 @@ def _luck_by_replicates(outcomes: Outcomes, resamples: int, seed: int) -> np.nda
     score, cost = outcomes.score[order], outcomes.cost[order]
     names = outcomes.id, outcomes.replicate
     fair = replicate_steps(by_replicate(*names, outcomes.score), by_replicate(*names, outcomes.cost), linear=True)
-    raw = slope_merge(score, cost)
+    courses = slope_merge(score, cost).on(score, cost), fair.on(score, cost)
 
     def luck(weights: np.ndarray) -> float:
         share = weights / weights.sum()
         mean_cost = share @ cost
         fixed = hull(mean_cost, share @ score)
-        ladder = float(fixed.cost[0]), float(mean_cost.max())
-        null, raw_area, fair_area = (
-            curve.area(*ladder) for curve in (fixed, raw.curve(score, cost, weights), fair.curve(score, cost, weights))
-        )
+        curves = fixed, *(course.curve(weights) for course in courses)
+        start = max(float(curve.cost[0]) for curve in curves)  # where costs vary, an oracle's first arm may cost more
+        null, raw_area, fair_area = (curve.area(start, float(mean_cost.max())) for curve in curves)
         return float(_share(np.array(raw_area - fair_area), np.array(raw_area - null)))
 
     drawn = Resamples(outcomes.group[order], resamples, seed)

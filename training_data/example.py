@@ -14,6 +14,7 @@ from PIL import Image
 
 from encoders.errors import DataError, ImageError, MatryoshkaError
 
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 Source = Path | str | Image.Image | Callable[[], Image.Image]  # a path, a picture, or a callable that makes one
 
 

@@ -53,7 +53,7 @@ def new_figure() -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DataError(
-            "a report's figures need matplotlib, was: not installed; pip install 'matryoshka-router[report]'"
+            "a report's figures need matplotlib, was: not installed; run `pip install matplotlib`"
         ) from error
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)

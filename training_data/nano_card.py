@@ -2,7 +2,7 @@
 
     python -m training_data.nano_card nano-mqt --folder runs/nano --out encoders/packaged/nano-mqt
 
-Knows accuracy tables. Trains nothing; no number in a card is written by hand.
+Knows accuracy tables. Trains nothing; no measured figure of a card is written by hand.
 """
 
 from __future__ import annotations

@@ -63,14 +63,14 @@ def opened_batches(
 def _distinct(examples: Sequence[Example]) -> tuple[list[tuple[Source, ...]], list[int]]:
     """The different pictures of a batch, and which one each example shows."""
     sources: dict[Any, tuple[Source, ...]] = {}
-    keys = [shown(example) for example in examples]
+    keys = [picture_key(example) for example in examples]
     for key, example in zip(keys, examples, strict=True):
         sources.setdefault(key, example.images)
     row_of = {key: row for row, key in enumerate(sources)}
     return list(sources.values()), [row_of[key] for key in keys]
 
 
-def shown(example: Example) -> tuple[object, ...]:
+def picture_key(example: Example) -> tuple[object, ...]:
     """What tells an example's pictures from others: themselves, or what cannot be hashed by its place in memory."""
     return tuple(source if isinstance(source, Hashable) else id(source) for source in example.images)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.errors import DataError
+from encoders.counts import finite_number
+from encoders.errors import DataError, shown
 from training_data.bootstrap import Resamples
 from training_data.curves import Curve, Steps, group_sums, slope_merge, table
 
@@ -31,7 +32,7 @@ def labels(score: np.ndarray, cost: np.ndarray, stable: bool = False) -> np.ndar
     scores, costs = table(score, cost)
     best = scores.max(axis=1, keepdims=True)
     order = np.argsort(costs, axis=1, kind="stable")
-    reaches = np.take_along_axis((scores >= best - _SAME) & (best > 0), order, axis=1)
+    reaches = np.take_along_axis((scores >= best - _SAME) & (scores > 0), order, axis=1)
     if stable:
         reaches = np.logical_and.accumulate(reaches[:, ::-1], axis=1)[:, ::-1]
     cheapest = order[np.arange(len(order)), reaches.argmax(axis=1)]
@@ -141,8 +142,8 @@ def need(score: np.ndarray, cost: np.ndarray, resamples: Resamples, points: floa
     Raises:
         DataError: `points` is negative.
     """
-    if points < 0:
-        raise DataError(f"points lost must be 0 or more, was: {points}")
+    if not 0 <= finite_number(points):
+        raise DataError(f"points lost must be a finite number, 0 or more, was: {shown(points)}")
     scores, costs = table(score, cost)
     order = np.argsort(costs.mean(axis=0), kind="stable")
 

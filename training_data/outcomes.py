@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from encoders.cost import is_name
-from encoders.errors import DataError
+from encoders.counts import finite_number
+from encoders.errors import DataError, shown
 from training_data import store, tables
 
 if TYPE_CHECKING:
     import pandas
 
+_OTHERS = (".json", ".jsonl", ".tsv", ".xlsx")  # endings of files that are read, and not what SQLite would write
 _ROWS = ("id", "group", "dataset", "question", "replicate", "meta")
 FIRST_TOKEN = ("top1", "top2", "top3", "entropy")
 _TABLES = ("score", "cost", "gold_logprob", "confidence", "text", *FIRST_TOKEN, "text_tokens", "new_tokens", "parsed")
@@ -66,7 +68,7 @@ class Outcomes:
         arms: k names, cheapest first.
         score: (n, k) float64 in [0, 1].
         cost: (n, k) float64, positive; of `unit`.
-        m: (k,) int, visual tokens asked for, or None where arms are no budgets.
+        m: (k,) int, visual tokens asked for, or None where arms stand for no m.
         gold_logprob: (n, k) natural log-probability of the gold answer, or None.
         confidence: (n, k) natural log-probability of the model's own answer, or None.
         text: (n, k) str, the answers, or None.
@@ -120,7 +122,7 @@ class Outcomes:
         for name in ("id", "group", "dataset", "question"):
             # questions differ in length too much for one width
             values = np.asarray(getattr(self, name), dtype=object)
-            if wrong := [value for value in values.flat if not _says(value, name)]:
+            if wrong := [value for value in values.flat if not _says(value, name) or _is_torn(value)]:
                 raise DataError(f"{name} must be a text for every example, was: {wrong[0]!r} among {len(ids):,}")
             column = values if name == "question" else values.astype(np.str_)
             if column.shape != ids.shape:
@@ -218,9 +220,11 @@ class Outcomes:
         """The same examples with some of the arms, by number, in the given order.
 
         Raises:
-            DataError: fewer than two arms are left, or m would not rise.
+            DataError: arms are no numbers of arms, fewer than two are left, or m would not rise.
         """
-        columns = list(arms)
+        columns = np.asarray(arms)
+        if columns.ndim != 1 or columns.dtype.kind not in "iu" or not np.isin(columns, np.arange(len(self.arms))).all():
+            raise DataError(f"arms must be numbers from 0 to {len(self.arms) - 1}, was: {shown(arms)}")
         own = {name: getattr(self, name) for name in _TABLES}
         taken: dict[str, Any] = {name: table[:, columns] for name, table in own.items() if table is not None}
         m = None if self.m is None else self.m[columns]
@@ -243,6 +247,8 @@ class Outcomes:
         Raises:
             DataError: shares are not positive numbers that sum to 1, or a part comes out empty.
         """
+        if not isinstance(shares, Sequence) or not all(finite_number(share) > 0 for share in shares):
+            raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {shown(shares)}")
         wanted = np.asarray(shares, dtype=np.float64)
         if len(wanted) < 2 or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-9:
             raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {tuple(shares)}")
@@ -266,8 +272,8 @@ class Outcomes:
         Raises:
             DataError: parts differ in arms, unit, backbone or feature version.
         """
-        if not parts:
-            raise DataError("concat takes at least one Outcomes, was: none")
+        if not isinstance(parts, Sequence) or not parts or not all(isinstance(part, Outcomes) for part in parts):
+            raise DataError(f"concat takes a list of one or more Outcomes, was: {shown(parts)}")
         first = parts[0]
         for part in parts[1:]:
             for name in ("arms", "unit", "backbone"):
@@ -289,10 +295,16 @@ class Outcomes:
     def save(self, path: str | Path) -> Path:
         """Write one SQLite file (`training_data.store`), or by its ending a `.csv` or `.parquet` table.
 
+        A table holds scores, costs and texts alone: no features, meta, nor what was read out of an answer.
+
         Raises:
-            DataError: the file is there already.
+            DataError: the file is there already, or its folder is not or cannot be written.
         """
+        if not isinstance(path, str | Path):
+            raise DataError(f"outcomes are saved to a path, was: {shown(path)}; give a file's name")
         path = Path(path)
+        if path.suffix.lower() in _OTHERS:
+            raise DataError(f"outcomes are saved as .sqlite, .csv or .parquet, was: {path.name}; name it so")
         kind = tables if tables.is_table(path) else store
         kind.write(path, self._columns())
         return path
@@ -364,6 +376,11 @@ def _says(value: object, name: str) -> bool:
     """Whether a cell says something: a question in words; a name may be a number, but not a missing one."""
     missing = value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
     return isinstance(value, str) or (name != "question" and not missing)
+
+
+def _is_torn(value: object) -> bool:
+    """Whether a text holds lone surrogates, which no file can."""
+    return isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value
 
 
 def _glance(array: np.ndarray) -> str:

@@ -19,6 +19,8 @@ from training_data.scenes.facts import SHAPES, SIDE, STYLE_NAMES, Scene, StyleNa
 
 _NAME = "-poster-"
 _MARGIN = 3.0  # pixels that stay free around what is shown
+_PILLOW = {"a": 3}  # style -> which of its faces is the one that Pillow brings, and most people draw with
+_LIKELY = {"cross": 0.2, "square": 0.2}  # shapes of posters: a cross with broad arms is told from a square last
 
 
 @lru_cache(maxsize=1)
@@ -68,8 +70,10 @@ def _repeating(rng: np.random.Generator) -> str:
 
 def _add_print(draft: Draft, text: str) -> None:
     height, paper = log_uniform(draft.rng, 12, 66), draft.free_colour() if draft.rng.random() < 0.2 else None
-    while not draft.add_print(text, height, paper):
-        height *= 0.9
+    face = _PILLOW.get(draft.style) if draft.rng.random() < 0.4 else None
+    while not draft.add_print(text, height, paper) or face not in (None, draft.prints[0].font):
+        height *= 1 if draft.prints else 0.9
+        draft.prints.clear()
     item = draft.prints[0]
     if luminance(item.paper_tone or draft.ground.tone) > 150 and draft.rng.random() < 0.6:
         draft.prints[0] = replace(item, ink=(0, 0, 0))
@@ -77,7 +81,9 @@ def _add_print(draft: Draft, text: str) -> None:
 
 def _add_shape(draft: Draft) -> None:
     rng, colour = draft.rng, draft.colour()
-    draft.add_thing(str(rng.choice(SHAPES)), colour, log_uniform(rng, 24, SIDE - 2 * _MARGIN))
+    others = (1 - sum(_LIKELY.values())) / (len(SHAPES) - len(_LIKELY))
+    shape = str(rng.choice(SHAPES, p=[_LIKELY.get(name, others) for name in SHAPES]))
+    draft.add_thing(shape, colour, log_uniform(rng, 24, SIDE - 2 * _MARGIN))
     if rng.random() < 0.5:
         draft.things[0] = replace(draft.things[0], angle=0.0)
     if rng.random() < 0.7:

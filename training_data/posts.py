@@ -27,10 +27,11 @@ def add_posts(picture: Image.Image, scene: Scene) -> Image.Image:
     taken, draw = _taken(scene), ImageDraw.Draw(picture)
     read: Print | Hand = (scene.prints or scene.hands)[-1]
     tone = read.ink if rng.random() < 0.4 else STYLES[scene.style].tone(rng, str(rng.choice(COLOURS)))
-    if rng.random() < 0.2:
-        inset, width = int(rng.integers(0, 5)), int(rng.integers(1, 4))
-        if all(_within(inset + width + _GAP, box) for box in taken):
-            draw.rectangle((inset, inset, SIDE - 1 - inset, SIDE - 1 - inset), outline=tone, width=width)
+    if rng.random() < 0.3:
+        frame, width = _frame(rng, taken[-1]), int(rng.integers(1, 4))
+        hole = _grown(frame, -width - _GAP)
+        if _within(frame, (0, 0, SIDE, SIDE)) and all(_within(box, hole) for box in taken):
+            draw.rectangle((frame[0], frame[1], frame[2] - 1, frame[3] - 1), outline=tone, width=width)
         return picture
     for _ in range(int(rng.integers(1, 4))):
         for _ in range(_TRIES):
@@ -49,6 +50,14 @@ def _taken(scene: Scene) -> list[_Box]:
         pad = STYLES[scene.style].sign_pad(item.height) if item.paper else 1.0
         centred.append((item.x, item.y, item.width / 2 + pad, item.height / 2 + pad))
     return [(x - across, y - down, x + across, y + down) for x, y, across, down in centred]
+
+
+def _frame(rng: np.random.Generator, around: _Box) -> _Box:
+    """Along the picture's edges, or close around what is read, half of the time each."""
+    if rng.random() < 0.5:
+        return _grown((0, 0, SIDE, SIDE), -float(rng.integers(0, 5)))
+    left, top, right, bottom = _grown(around, _GAP + rng.uniform(1, 9))
+    return round(left), round(top), round(right), round(bottom)
 
 
 def _stroke(rng: np.random.Generator, beside: _Box) -> _Box:
@@ -76,5 +85,9 @@ def _apart(stroke: _Box, box: _Box) -> bool:
     return inside and (across or stroke[3] + _GAP <= box[1] or stroke[1] >= box[3] + _GAP)
 
 
-def _within(margin: float, box: _Box) -> bool:
-    return min(box) >= margin and max(box) <= SIDE - margin
+def _within(box: _Box, room: _Box) -> bool:
+    return box[0] >= room[0] and box[1] >= room[1] and box[2] <= room[2] and box[3] <= room[3]
+
+
+def _grown(box: _Box, by: float) -> _Box:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by

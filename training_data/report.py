@@ -19,7 +19,7 @@ from encoders.errors import ImageError
 from training_data import figures
 from training_data.analysis import HULL, ORACLE, WITHOUT_LUCK, Analysis, Part, analyse
 from training_data.bootstrap import Estimate
-from training_data.curves import gap_recovered
+from training_data.curves import NEAR, gap_recovered
 from training_data.diagnosis import spelled
 from training_data.outcomes import Outcomes
 from training_data.page import Table, html_table, image, page, write_folder
@@ -169,7 +169,7 @@ def _curve_table(analysis: Analysis) -> Table:
         recovered, bounds = "-", (fixed, oracle)
         if name in WITHOUT_LUCK and analysis.replicated is not None:
             bounds = analysis.replicated
-        if curve.cost[0] <= bounds[0].cost[0] * (1 + 1e-9):
+        if curve.cost[0] <= bounds[0].cost[0] * (1 + NEAR):
             share = gap_recovered(curve, *bounds).recovered
             recovered = "-" if np.isnan(share) else f"{100 * share:.1f}"
         reach = curve.reach(best - 1e-12)

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import math
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,14 +20,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from encoders.errors import DataError
+from encoders.counts import finite_number
+from encoders.errors import DataError, shown
 from training_data.example import Example
 
 MAX_BYTES = 4 << 30  # of one unpacked file; a gzip of zeros must not fill the memory
 TABLES = (".csv", ".tsv", ".parquet", ".xlsx")
 _MESSAGES_KEPT = 10
 _SHEET_LINES = 1_048_576  # Excel's own limit; a damaged line number must not be counted up to
-_SHOWN = 80  # characters of a bad value in a message
+_CELLS = threading.Lock()  # the longest cell is a setting of the process
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -44,7 +46,7 @@ class Row:
     place: str  # "line 3" or "row 3", counted from one
     fields: Mapping[str, Any]
     key: str = ""  # under which it stands, where the file is an object of objects
-    remedy: str = "mend the row or pass skip_bad=True"
+    remedy: str = "mend the row or skip bad rows (skip_bad=True, --skip-bad)"
 
     def refuse(self, rule: str, received: object, remedy: str = "") -> NoReturn:
         """Raise the DataError of this row: `rule` broken by `received`."""
@@ -110,15 +112,16 @@ class Row:
     def name(self, *names: str, empty: bool = False) -> str:
         """A text, or a number as text (1.0 stays "1.0"): files of one benchmark differ in which they write."""
         value = self.value(*names)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if not math.isnan(finite_number(value)):
             return str(value)
         return self.text(*names, empty=empty)
 
     def texts(self, *names: str) -> tuple[str, ...]:
-        """A text or a list of texts, as a tuple of at least one."""
+        """A text or a list of texts, as a tuple of at least one; a number counts as its text."""
         value = self.value(*names)
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
+        given = value if isinstance(value, list) else [value]
+        items = [item if math.isnan(finite_number(item)) else str(item) for item in given]
+        if not items or not all(isinstance(item, str) for item in items):
             self.refuse(f"the field {self._named(names)!r} must be a text or a list of texts", value)
         return tuple(self.whole(self._named(names), item) for item in items)
 
@@ -140,6 +143,9 @@ class Reading:
     examples: tuple[Example, ...]
     bad: int = 0
     messages: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
 
 
 @dataclass
@@ -285,12 +291,6 @@ def read_text(path: Path) -> str:
     return text
 
 
-def shown(value: object) -> str:
-    """A value as an error message shows it: short, on one line."""
-    written = repr(value)
-    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
-
-
 def _parse(text: str, path: Path, first_line: int = 1) -> Any:
     try:
         return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
@@ -362,17 +362,17 @@ def _row(path: Path, place: str, value: object, key: str = "") -> Row:
 
 
 def _table_rows(path: Path, separator: str, tally: Tally) -> Iterator[Row]:
-    text = read_text(path)
-    before = csv.field_size_limit(min(MAX_BYTES, 2**31 - 1))  # pictures come as base64; a C long has 32 bits on Windows
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        lines = [(reader.line_num, cells) for cells in reader if cells]
-    except csv.Error as error:
-        raise DataError(
-            f"{path.name}, line {reader.line_num}: a table must be whole ({error}); check its quotes or fetch it again"
-        ) from error
-    finally:
-        csv.field_size_limit(before)
+    with _CELLS:
+        before = csv.field_size_limit(min(MAX_BYTES, 2**31 - 1))  # pictures as base64; a C long has 32 bits on Windows
+        try:
+            reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+        except csv.Error as error:
+            raise DataError(
+                f"{path.name}, line {reader.line_num}: a table must be whole ({error}); mend quotes or fetch it again"
+            ) from error
+        finally:
+            csv.field_size_limit(before)
     header = [name.strip() for name in lines[0][1]]
     if len(set(header)) < len(header) or "" in header:
         raise DataError(f"{path.name}, line 1: columns must have names, each its own, was: {header}; mend the header")

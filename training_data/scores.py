@@ -315,6 +315,7 @@ METRICS: dict[str, Callable[[str, Example], Scored]] = {
     "vqa": vqa,
     "yes_no": yes_no,
 }
+LETTERED = ("letter", "mmbench")
 YES_OR_NO = ("yes_no", "mme")
 SOFT = ("textvqa", "vizwiz", "vqa")  # the share of annotators who agree
 

@@ -15,8 +15,9 @@ from training_data.scenes.draft import STYLES
 from training_data.scenes.facts import SIDE, Print, Scene, StyleName, Thing
 
 _CANVASES = (SIDE, SIDE, 128, 192, 200, 224, 256, 300, 336, 384, 400, 448, 512)
-_WEIGHTED = 18.0  # print at least so many pixels tall is made lighter or bolder; smaller would vanish
-_WEIGHT = 0.035  # of a capital's height, taken off or put on each side of a stroke, at most
+_WEIGHTED = 18.0  # print at least so many pixels tall is made lighter or bolder
+# Of a capital's height, put on each side of a stroke at most; a third of it taken off at most: hairlines would vanish.
+_WEIGHT = 0.035
 _OVERHANG = 1.5  # pixels, at most, that slanted print leans out of its box on either side
 _Points = list[tuple[float, float]]
 
@@ -47,7 +48,7 @@ def _draw_thing(picture: Image.Image, thing: Thing, under: tuple[int, int, int],
     if thing.shape == "heart":
         for x, y in _turned(thing, [(-0.5, -0.5), (0.5, -0.5)]):
             draw.ellipse(box(x, y, radius / 2), fill=thing.tone)
-    on_grid = thing.angle == 0 and rng.random() < 0.6
+    on_grid = thing.angle == 0 and thing.shape != "heart" and rng.random() < 0.7
     for corners in _parts(thing.shape, rng):
         placed = _snapped(thing, corners) if on_grid else _turned(thing, corners)
         draw.polygon([(x * scale, y * scale) for x, y in placed], fill=thing.tone)
@@ -107,7 +108,7 @@ def _draw_print(picture: Image.Image, item: Print, style: StyleName, rng: np.ran
     layer = Image.new("L", picture.size, 0)
     ImageDraw.Draw(layer).text(origin, item.text, fill=255, font=look.font(item.font, item.height * scale), anchor="ls")
     if item.height >= _WEIGHTED:
-        radius = round(rng.uniform(-_WEIGHT, _WEIGHT) * item.height * scale)
+        radius = round(rng.uniform(-_WEIGHT / 3, _WEIGHT) * item.height * scale)
         if radius:
             layer = layer.filter((ImageFilter.MaxFilter if radius > 0 else ImageFilter.MinFilter)(2 * abs(radius) + 1))
     if rng.random() < 0.3:

@@ -11,22 +11,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from PIL import Image
 from tqdm import tqdm
 
-from encoders.errors import DataError, MatryoshkaError
+from encoders.errors import DataError, MatryoshkaError, shown
 from encoders.images import open_image
 from training_data.example import Example, Source, drawn
 from training_data.outcomes import Outcomes
 from training_data.readers import read, read_own
 from training_data.rows import Reading
 from training_data.scenes import STYLE_NAMES, examples
-from training_data.scenes.facts import StyleName
+from training_data.scenes.facts import Split, StyleName
 
 _SCENES = "scenes:"
-Split = Literal["train", "calibrate", "test"]
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,16 @@ def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
     Raises:
         DataError: an id comes twice, there is no example, or they can be gone through only once.
     """
-    if iter(examples) is examples:
-        raise DataError("examples must allow more than one pass, was: a generator; give a list")
+    if isinstance(examples, str) or not isinstance(examples, Iterable) or iter(examples) is examples:
+        raise DataError(
+            f"examples must allow more than one pass, was: {type(examples).__name__}; give a list, or what "
+            "`training_data.readers.read_own` reads"
+        )
     hasher, ids, count = hashlib.sha256(), set(), 0
     for example in examples:
+        if not isinstance(example, Example):
+            raise DataError(f"examples must be Examples, was: {shown(example)}; see training_data.example")
+        _check_names(example, count)
         if example.id in ids:
             raise DataError(f"every example needs an id of its own, was twice: {example.id!r}")
         ids.add(example.id)
@@ -124,6 +129,21 @@ def fingerprint(examples: Iterable[Example]) -> tuple[str, int]:
     if not count:
         raise DataError("a sweep needs at least one example, was: none")
     return hasher.hexdigest(), count
+
+
+def _check_names(example: Example, place: int) -> None:
+    """Refuse what no outcomes file could hold, before a model is asked."""
+    for name in ("id", "group", "dataset"):
+        value = getattr(example, name)
+        if not isinstance(value, str) or value.encode("utf-8", "replace").decode() != value:
+            raise DataError(f"{name} of an example must be valid text, was: {shown(value)} at place {place}; mend it")
+    try:
+        json.dumps(dict(example.meta), default=str, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"meta must be what JSON can hold, with texts for keys, was: {shown(example.meta)} of {example.id!r} "
+            f"({error}); mend it"
+        ) from error
 
 
 def pictures_of(examples: Iterable[Example]) -> Callable[[str], Image.Image | None]:

@@ -52,6 +52,10 @@ _OPTIONAL = (
     *("text_tokens", "new_tokens", "parsed"),
 )
 
+_STRAY = """
+SELECT count(*) FROM measurements LEFT JOIN examples USING (number, replicate)
+WHERE examples.id IS NULL OR arm < 0 OR arm >= ?
+"""
 _MAGIC = b"SQLite format 3\0"
 
 Row = Mapping[str, Any]
@@ -73,6 +77,11 @@ class Store:
         try:
             with _translated(path):
                 self._database = sqlite3.connect(path, isolation_level=None)
+        except BaseException:
+            self._lock.close()
+            raise
+        try:
+            with _translated(path):
                 fresh = not self._database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
                 if not fresh:  # before anything is changed: it may be somebody else's file
                     self._check(manifest)
@@ -83,6 +92,7 @@ class Store:
                 if notes:
                     self._note(notes)
         except BaseException:
+            self._database.close()
             self._lock.close()
             raise
 
@@ -205,14 +215,24 @@ def read(path: Path, partial: bool = False) -> dict[str, Any]:
         about = _manifest(database, path)
         if not about.get("finished") and not partial:
             raise DataError(f"{path.name} must hold a finished sweep, was: unfinished; run the same sweep again")
+        if not isinstance(about.get("arms"), list):
+            raise DataError(f"{path.name} must name its arms, was: {shown(about.get('arms'))}; it is damaged")
         order = "ORDER BY replicate, number"
         named = ", ".join(f'"{name}"' for name in _EXAMPLE[1:])
         examples = list(zip(*database.execute(f"SELECT {named} FROM examples {order}"), strict=True))
         taken = ", ".join(("score", "cost", *_OPTIONAL))
         measured = list(zip(*database.execute(f"SELECT {taken} FROM measurements {order}, arm"), strict=True))
+        stray = database.execute(_STRAY, (len(about["arms"]),)).fetchone()[0]
     if not examples:
         raise DataError(f"{path.name} must hold at least one measured example, was: none")
-    return _columns(path, about, examples, measured)
+    try:
+        if stray:
+            raise ValueError(f"{stray} measurements of no example or arm")
+        return _columns(path, about, examples, measured)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path.name} must hold what a sweep wrote, was: damaged ({error}); measure again") from error
 
 
 def _columns(path: Path, about: Row, examples: Sequence[Any], measured: Sequence[Any]) -> dict[str, Any]:
@@ -248,8 +268,6 @@ def write(path: Path, columns: Row) -> None:
     Raises:
         DataError: the file is there already.
     """
-    if path.exists():
-        raise DataError(f"an outcomes file is never overwritten, was there already: {path.name}; give another name")
     features = columns["features"]
     about = {
         "arms": list(columns["arms"]),
@@ -261,12 +279,18 @@ def write(path: Path, columns: Row) -> None:
         else {"version": features[0], "names": list(features[1]), "tflops": dict(features[3])},
     }
     numbers, part = _numbers(columns["id"].tolist()), path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)  # what an import left that was killed
-    with Store(part, about) as store:
-        store.add(_example_rows(columns, numbers), _measurement_rows(columns, numbers))
-        store.finish()
-    part.replace(path)
-    part.with_name(part.name + ".lock").unlink(missing_ok=True)
+    lock = FileLock(path)  # of the file that is to be, so that nobody else is at its part, whose own lock can go
+    try:
+        if path.exists():
+            raise DataError(f"an outcomes file is never overwritten, was there already: {path.name}; give another name")
+        part.unlink(missing_ok=True)  # what an import left that was killed
+        with Store(part, about) as store:
+            store.add(_example_rows(columns, numbers), _measurement_rows(columns, numbers))
+            store.finish()
+        part.replace(path)
+        part.with_name(part.name + ".lock").unlink(missing_ok=True)
+    finally:
+        lock.close()
 
 
 def _numbers(ids: Sequence[str]) -> list[int]:
@@ -282,7 +306,7 @@ def _example_rows(columns: Row, numbers: Sequence[int]) -> Iterator[Row]:
             "number": number,
             "replicate": int(columns["replicate"][k]),
             **{name: str(columns[name][k]) for name in ("id", "group", "dataset", "question")},
-            "meta": None if meta is None else json.dumps(meta[k]),
+            "meta": None if meta is None else json.dumps(meta[k], default=str),
             "features": None if features is None else _blob(features[2][k]),
         }
 

@@ -18,12 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from encoders import features
-from encoders.errors import DataError
+from encoders.counts import whole_number
+from encoders.errors import DataError, shown
 from encoders.llava import NestedLlava
 from training_data import store
 from training_data.example import Example
 from training_data.measurement import Measurement, encode, tokens_read
-from training_data.opening import Numbered, opened_batches, shown
+from training_data.opening import Numbered, opened_batches, picture_key
 from training_data.replicates import reordered
 from training_data.sources import fingerprint
 from training_data.store import Store
@@ -76,14 +77,12 @@ def sweep(
         raise DataError(
             f"a sweep writes SQLite, was: {Path(out).name!r}; name it .sqlite, and save a table from it later"
         )
-    rungs = list(backbone.ladder if ladder is None else ladder)
+    rungs = [backbone.check_m(m) for m in (backbone.ladder if ladder is None else ladder)]
     if sorted(set(rungs)) != rungs or len(rungs) < 2:
         raise DataError(f"a sweep needs two or more rising m, was: {rungs}")
     for name, value in (("replicates", replicates), ("batch_size", batch_size), ("workers", workers)):
-        if value is not None and value < 1:
-            raise DataError(f"{name} must be at least 1, was: {value}")
-    for m in rungs:
-        backbone.check_m(m)
+        if value is not None and ((number := whole_number(value)) is None or number < 1):
+            raise DataError(f"{name} must be a whole number of at least 1, was: {shown(value)}")
     digest, count = fingerprint(examples)
     _check_gold(examples, count)
     manifest = {
@@ -102,11 +101,15 @@ def sweep(
     with Store(Path(out), manifest, {} if source is None else {"source": dict(source)}) as file:
         done = [file.done(replicate) for replicate in range(replicates)]
         there, what = sum(map(len, done)), f"sweep {backbone.name}"
-        bar = tqdm(total=count * replicates, initial=there, desc=what, unit=" examples", mininterval=1)
         total, measured = file.scores()
-        for replicate in range(replicates):
-            batches = _batches(examples, done[replicate], batch_size, replicate, width)
-            for batch, opened in opened_batches(batches, backbone.preparation, replicate, workers):
+        batches = [_batches(examples, done[turn], batch_size, turn, width) for turn in range(replicates)]
+        opened_in_turn = (
+            (replicate, *opened)
+            for replicate, own in enumerate(batches)
+            for opened in opened_batches(own, backbone.preparation, replicate, workers)
+        )
+        with tqdm(total=count * replicates, initial=there, desc=what, unit=" examples", mininterval=1) as bar:
+            for replicate, batch, opened in opened_in_turn:
                 result = measure(batch, opened, replicate)
                 file.add(result.examples, result.measurements, result.failures)
                 if on_failure is not None:
@@ -116,10 +119,8 @@ def sweep(
                 for row in result.measurements:
                     total[row["arm"]] += row["score"]
                 measured += len(result.examples)
-                bar.set_postfix_str(
-                    " ".join(f"{m}:{s / max(1, measured):.3f}" for m, s in zip(rungs, total, strict=True))
-                )
-        bar.close()
+                shares = (f"{m}:{score / max(1, measured):.3f}" for m, score in zip(rungs, total, strict=True))
+                bar.set_postfix_str(" ".join(shares))
         file.finish()
     return Path(out)
 
@@ -162,7 +163,7 @@ def _batches(
 
 def by_width(window: Sequence[Numbered], width: Callable[[Example], int]) -> list[Numbered]:
     """Pictures by the tokens that their questions take to read: a batch is as wide as the widest of its rows."""
-    pictures = [list(own) for _, own in groupby(window, key=lambda numbered: shown(numbered[1]))]
+    pictures = [list(own) for _, own in groupby(window, key=lambda numbered: picture_key(numbered[1]))]
     ordered = sorted(pictures, key=lambda asked: max(width(example) for _, example in asked))
     return [numbered for own in ordered for numbered in own]
 
@@ -174,7 +175,7 @@ def _blocks(numbered: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]
     """
     block: list[Numbered] = []
     for number, example in numbered:
-        full = len(block) >= size and shown(example) != shown(block[-1][1])
+        full = len(block) >= size and picture_key(example) != picture_key(block[-1][1])
         if full or len(block) == 2 * size:
             yield block
             block = []
@@ -189,7 +190,7 @@ def _neighbours(examples: Iterable[Example]) -> Iterator[Numbered]:
         yield from enumerate(examples)
         return
     first: dict[object, int] = {}
-    place = [first.setdefault(shown(example), number) for number, example in enumerate(examples)]
+    place = [first.setdefault(picture_key(example), number) for number, example in enumerate(examples)]
     for number in sorted(range(len(examples)), key=lambda number: (place[number], number)):
         yield number, examples[number]
 

@@ -12,6 +12,7 @@ row. Columns of other names are left alone. Knows columns. Knows no Outcomes and
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -95,7 +96,9 @@ class _Cell:
         if cost is not None and cost <= 0:
             row.refuse("cost must be positive", cost, _REMEDY)
         confidence, gold = (row.number(name) if row.has(name) else None for name in ("confidence", "gold_logprob"))
-        text = str(row.fields["text"] or "") if "text" in row.fields else None  # an empty answer is an answer
+        text = None
+        if "text" in row.fields:  # an empty answer is an answer, and so is 0
+            text = row.whole("text", str(row.fields["text"])) if row.has("text") else ""
         return cls(score, float(m or 0) if cost is None else cost, cost is not None, text, confidence, gold)
 
 
@@ -121,7 +124,11 @@ def _arm(row: Row) -> tuple[str, int | None]:
 def _columns(
     name: str, cells: Mapping[tuple[Key, str], _Cell], arms: Mapping[str, int | None], lines: Mapping[Key, Row]
 ) -> dict[str, Any]:
-    for key in lines:
+    for key, row in lines.items():
+        if key[1] and (key[0], 0) not in lines:
+            row.refuse(
+                "replicate 0 is the example itself", f"{key[1]} alone of id {key[0]!r}", "add it, or count from 0"
+            )
         if missing := [arm for arm in arms if (key, arm) not in cells]:
             raise DataError(
                 f"{name}: every id needs a score for every arm, missing: id {key[0]!r}, arm {missing[0]!r}; add the "
@@ -195,16 +202,17 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
         )
     if path.exists():
         raise DataError(f"a table is never overwritten, was there already: {path.name}; give another name")
-    if path.suffix.lower() == ".parquet":
-        _write_parquet(path, list(_rows(columns)))
-        return
-    rows = _rows(columns)
-    head = next(rows)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, head)
-        writer.writeheader()
-        writer.writerow(head)
-        writer.writerows(rows)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # what was killed half-way must not read as a whole one
+    try:
+        (_write_parquet if path.suffix.lower() == ".parquet" else _write_csv)(part, _rows(columns))
+        part.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path.name} needs a folder that exists and can be written, was: {error.strerror or error}; give another "
+            "path"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -218,13 +226,22 @@ def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield row | {cell: table[k, number] for cell, table in tables.items()}
 
 
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    head = next(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, head)
+        writer.writeheader()
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(f"writing {path.name} needs pyarrow, was: not installed; run `pip install pyarrow`") from error
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        raise DataError("writing Parquet needs pyarrow, was: not installed; run `pip install pyarrow`") from error
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
 
 
 def _pandas() -> Any:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,11 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Spend visual tokens by need.", pretty_exceptions_enable=False
 )
 Backbone = Annotated[str, typer.Option(help="a packaged model's name or a model folder")]
+Device = Annotated[str, typer.Option(help="where the backbone computes: cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str, typer.Option(help="what its weights are in: float32, bfloat16, float16, ...")]
+Picture = Annotated[Path, typer.Argument(help="a picture file")]
+Own = Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")]
+OutcomesFile = Annotated[Path, typer.Argument(help="an outcomes file or a table")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from encoders.errors import DataError
+from encoders.loading import load
 from encoders.prompts import check_question
 from router.answering import Answer
 from router.batching import Unanswered, answer_batch
 from router.budget import Budget
-from router.commands.app import AsJson, app, reports
+from router.commands.app import AsJson, Backbone, Device, Dtype, OutcomesFile, Own, Picture, app, reports
 from training_data.example import Example
 
 if TYPE_CHECKING:
     from router.study import Study
 
-OutcomesFile = Annotated[Path, typer.Argument(help="an outcomes file or a table")]
 RouterFolder = Annotated[Path, typer.Argument(help="a router folder")]
 Head = Annotated[str, typer.Option(help="gain or ordinal")]
 Limit = Annotated[str, typer.Option("--budget", help="such as 64, 'mean 16', 'max_loss 0.01' or none")]
-Own = Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
 Report = Annotated[Path | None, typer.Option("--out", help="a folder for the report, with figures and tables")]
 _HELD = 72  # seed of the pictures a study holds out where no test file is given: another than a fit's own
@@ -123,15 +122,17 @@ def study(
 @app.command()
 @reports
 def route(
-    image: Annotated[Path, typer.Argument(help="a picture file")],
+    image: Picture,
     question: str,
     budget: Limit = "none",
     router: Own = None,
-    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+    backbone: Backbone = "nano-mqt",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Decide the m for QUESTION about IMAGE; no language model is run."""
-    decision = _decided(image, question, budget, router, backbone)
+    decision = _decided(image, question, budget, router, (backbone, device, dtype))
     if as_json:
         told = {"m": decision.m, "arm": decision.arm, "curve": decision.curve, "price": decision.price}
         typer.echo(json.dumps(told | {"unit": decision.unit, "reason": decision.reason}))
@@ -143,22 +144,24 @@ def route(
 @app.command()
 @reports
 def explain(
-    image: Annotated[Path, typer.Argument(help="a picture file")],
+    image: Picture,
     question: str,
     budget: Limit = "none",
     router: Own = None,
-    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+    backbone: Backbone = "nano-mqt",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
 ) -> None:
     """Say why: m, the success curve, the price and the main reasons."""
-    typer.echo(_decided(image, question, budget, router, backbone).explain())
+    typer.echo(_decided(image, question, budget, router, (backbone, device, dtype)).explain())
 
 
-def _decided(image: Path, question: str, budget: str, router: Path | None, backbone: str) -> Any:
-    from router.answering import encoded_by, loaded, rule_for
+def _decided(image: Path, question: str, budget: str, router: Path | None, backbone: tuple[str, str, str]) -> Any:
+    from router.answering import encoded_by, rule_for
 
     limit = Budget.parse(budget)
     check_question(question)
-    model = loaded(backbone)
+    model = load(*backbone)
     rule = rule_for(model, router)
     encoded, _ = encoded_by(model, image)
     return rule.decide(model, encoded, [question], limit)[0]
@@ -171,7 +174,9 @@ def batch(
     out: Annotated[Path, typer.Option(help="one JSON line per question, or what is wrong with it")],
     budget: Limit = "none",
     router: Own = None,
-    backbone: Annotated[str, typer.Option(help="a packaged model's name or a model folder")] = "nano-mqt",
+    backbone: Backbone = "nano-mqt",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
 ) -> None:
     """Answer many QUESTIONS under one budget; easy ones fund hard ones."""
     from tqdm import tqdm
@@ -181,7 +186,8 @@ def batch(
     rows = _rows(questions)
     spent: list[int | None] = []
     asked = [row for row in rows if isinstance(row, Example)]
-    answers = answer_batch(asked, Budget.parse(budget), backbone=backbone, router=router)
+    limit = Budget.parse(budget)
+    answers = answer_batch(asked, limit, backbone=load(backbone, device, dtype), router=router)
     try:
         with out.open("x", encoding="utf-8") as file:
             for row in tqdm(rows, desc="answers"):

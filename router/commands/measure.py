@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from encoders.errors import DataError
-from router.commands.app import AsJson, Backbone, app, reports
+from router.commands.app import AsJson, Backbone, Device, Dtype, OutcomesFile, app, reports
 
 if TYPE_CHECKING:
     from training_data.example import Example
@@ -30,6 +30,8 @@ def sweep(
     data: Data,
     out: Out,
     backbone: Backbone = "nano-mqt",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     benchmark: Benchmark = None,
     split: Split = None,
     ladder: Annotated[
@@ -55,7 +57,7 @@ def sweep(
         typer.echo(f"not measured: {name}: {reason}", err=True)
 
     run(
-        load(backbone),
+        load(backbone, device, dtype),
         examples,
         out,
         ladder=None if ladder is None else _numbers(ladder),
@@ -75,6 +77,8 @@ def features(
     outcomes: Annotated[Path, typer.Argument(help="an outcomes file")],
     data: Data,
     backbone: Backbone = "nano-mqt",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     benchmark: Benchmark = None,
     split: Split = None,
     skip_bad: SkipBad = False,
@@ -85,8 +89,9 @@ def features(
     from training_data.sources import open_data
     from training_data.sweep import refresh_features
 
-    examples, _ = open_data(data, benchmark, split, skip_bad)
-    refresh_features(load(backbone), examples, outcomes, workers=workers)
+    examples, reading = open_data(data, benchmark, split, skip_bad)
+    _tell_skipped(reading)
+    refresh_features(load(backbone, device, dtype), examples, outcomes, workers=workers)
 
 
 @app.command()
@@ -157,7 +162,7 @@ def import_lmms_eval(
 ) -> None:
     """Logs written with --log_samples."""
     from training_data.logs import lmms_eval
-    from training_data.logs.budgets import parse_logs
+    from training_data.logs.ladder import parse_logs
 
     _save(lmms_eval.read(parse_logs(logs), metric), out)
 
@@ -172,9 +177,9 @@ def import_vlmevalkit(
 ) -> None:
     """Prediction files, .xlsx, .tsv or .json."""
     from training_data.logs import vlmevalkit
-    from training_data.logs.budgets import parse_budgets
+    from training_data.logs.ladder import parse_ladder
 
-    _save(vlmevalkit.read(parse_budgets(files), metric, dataset), out)
+    _save(vlmevalkit.read(parse_ladder(files), metric, dataset), out)
 
 
 @imports.command("answers")
@@ -189,11 +194,11 @@ def import_answers(
 ) -> None:
     """Answer files in LLaVA's format, one per m, scored by a benchmark's rules."""
     from training_data.logs import answers as logs
-    from training_data.logs.budgets import parse_budgets
+    from training_data.logs.ladder import parse_ladder
     from training_data.rows import Tally
 
     tally = Tally(skip_bad)
-    outcomes = logs.read(benchmark, data, parse_budgets(answers), split, tally)
+    outcomes = logs.read(benchmark, data, parse_ladder(answers), split, tally)
     _tell_skipped(tally)
     _save(outcomes, out)
 
@@ -206,9 +211,11 @@ def _save(outcomes: Outcomes, out: Path) -> None:
 @app.command()
 @reports
 def analyse(
-    outcomes: Annotated[Path, typer.Argument(help="an outcomes file or a table")],
+    outcomes: OutcomesFile,
     out: Annotated[Path, typer.Option(help="the folder of the report")],
-    data: Annotated[str | None, typer.Option(help="where the pictures are; by default where sweep found them")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="where the pictures are; by default where sweep found them, or beside a table")
+    ] = None,
     benchmark: Benchmark = None,
     split: Split = None,
     skip_bad: SkipBad = False,
@@ -218,19 +225,24 @@ def analyse(
     """Say whether there is anything to route, and write the report."""
     from training_data import store
     from training_data.analysis import analyse as run
+    from training_data.figures import new_figure
     from training_data.outcomes import Outcomes
     from training_data.report import write
     from training_data.sources import open_data, pictured, pictures_of
     from training_data.tables import is_table
 
+    new_figure()  # without matplotlib it fails before the work and not after
     rows = Outcomes.load(outcomes, partial)
     about, failures = ({}, []) if is_table(outcomes) else (store.manifest(outcomes), store.failures(outcomes))
     analysis = run(rows, points=points, failures=failures)
     typer.echo(str(analysis.diagnosis))
     if data is None:
         examples = _swept(about) or pictured(rows, outcomes.parent)
+    elif benchmark is None and Path(data).is_dir() and (named := pictured(rows, Path(data))):
+        examples = named  # what an imported table calls its pictures, below a folder
     else:
-        examples = open_data(data, benchmark, split, skip_bad)[0]
+        examples, reading = open_data(data, benchmark, split, skip_bad)
+        _tell_skipped(reading)
     page = write(analysis, out, None if examples is None else pictures_of(examples))
     typer.echo(f"report: {page}", err=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,24 +12,27 @@ from rich.table import Table
 from encoders.loading import load, packaged
 from router.answering import answer as answer_question
 from router.budget import Budget
-from router.commands.app import AsJson, Backbone, app, reports
+from router.commands.app import AsJson, Backbone, Device, Dtype, Own, Picture, app, reports
 
 
 @app.command()
 @reports
 def answer(
-    image: Annotated[Path, typer.Argument(help="a picture file")],
+    image: Picture,
     question: str,
     budget: Annotated[
         str, typer.Option(help="a cap in visual tokens, such as 64; 'mean 16', 'cap 0.5 ms', ...")
     ] = "none",
     m: Annotated[int | None, typer.Option(help="force this number of visual tokens")] = None,
     backbone: Backbone = "nano-mqt",
-    router: Annotated[Path | None, typer.Option(help="a router folder; the shipped one by default")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    router: Own = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer QUESTION about IMAGE within a budget."""
-    result = answer_question(image, question, Budget.parse(budget), m=m, backbone=backbone, router=router)
+    limit, model = Budget.parse(budget), load(backbone, device, dtype)
+    result = answer_question(image, question, limit, m=m, backbone=model, router=router)
     spent = {
         "answer": result.text,
         "m": result.m,
@@ -74,8 +76,8 @@ def models(as_json: AsJson = False) -> None:
 @reports
 def profile(
     backbone: Backbone = "nano-mqt",
-    device: Annotated[str, typer.Option(help="where it will answer: cpu, cuda, cuda:1, ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="what it will answer in: float32, bfloat16, float16, ...")] = "float32",
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine's latency for a backbone and save it; `Cost.ms` predicts from it afterwards.

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -70,15 +72,20 @@ def test_a_configuration_may_not_take_the_names_from_outputs(folder, tiny, pictu
     config = json.loads(path.read_text())
     for part in ("vision", "language"):
         config[part]["return_dict"] = False
+    del config["sha256"]
     path.write_text(json.dumps(config))
     again = checkpoint.load(folder)
     assert len(again.generate(again.encode(pictures[:1]), ["hm"], 4)) == 1
 
 
 def edit(folder, change):
+    """Change weights on purpose, and take the digests out as one is told to."""
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("sha256", None)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def test_missing_unexpected_and_misshapen_weights_are_all_listed(folder):
@@ -197,6 +204,80 @@ def test_a_configuration_that_lies_is_refused(folder, case):
         checkpoint.load(folder)
 
 
+def _turn(name, value):
+    def change(folder):
+        values = json.loads((folder / "config.json").read_text())
+        values["language"][name] = value
+        (folder / "config.json").write_text(json.dumps(values))
+
+    return change
+
+
+def _zero(folder):
+    """Half of a tensor, as a bad block of a disk leaves it: every shape and kind of number stays."""
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4000:-2000] = bytes(2000)
+    path.write_bytes(content)
+
+
+def _say_otherwise(folder):
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["normalizer"] = {"type": "Lowercase"}
+    path.write_text(json.dumps(values))
+
+
+SILENT = {
+    "zeroed weights": (_zero, "model.safetensors"),
+    "other norms": (_turn("rms_norm_eps", -1.0), "config.json"),
+    "another tokenizer": (_say_otherwise, "tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("case", SILENT, ids=str)
+def test_damage_that_fits_is_refused_and_not_answered_with(folder, case):
+    change, name = SILENT[case]
+    before = (folder / name).read_bytes()
+    change(folder)
+    assert (folder / name).read_bytes() != before
+    with pytest.raises(BackboneError, match=rf"must be as they were saved, was: changed \['{name}'\]; .*'sha256'"):
+        checkpoint.load(folder)
+
+
+def test_a_folder_that_notes_no_digests_is_read(folder, tiny):
+    values = json.loads((folder / "config.json").read_text())
+    del values["sha256"]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert checkpoint.load(folder).fingerprint == tiny.fingerprint
+
+
+def test_loading_disturbs_nobody_else(folder):
+    """Weights were built on no device by a patch of torch for the whole process; two loads at once left it behind."""
+    stop, odd = threading.Event(), []
+
+    def build():
+        while not stop.is_set():
+            odd.append(torch.nn.Linear(2, 2).weight.device.type != "cpu")
+
+    with ThreadPoolExecutor(4) as pool:
+        builder = pool.submit(build)
+        models = [one.result() for one in [pool.submit(checkpoint.load, folder) for _ in range(6)]]
+        stop.set()
+        builder.result()
+    assert odd and not any(odd) and len({model.fingerprint for model in models}) == 1
+    tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
+    assert not any(tensor.is_meta for tensor in tensors)
+
+
+def test_loading_draws_no_random_number(folder):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    checkpoint.load(folder)
+    assert torch.rand(1) == expected
+
+
 def test_a_missing_field_is_named(folder):
     path = folder / "config.json"
     config = json.loads(path.read_text())
@@ -207,8 +288,6 @@ def test_a_missing_field_is_named(folder):
 
 
 def test_models_load_once_per_process_from_any_thread(folder):
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(lambda _: loading.load(folder), range(8)))
     assert all(model is loaded[0] for model in loaded)

@@ -2,13 +2,15 @@
 
 import io
 import os
+import struct
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from encoders.errors import ImageError
 from encoders.images import MAX_BYTES, MAX_PIXELS, Preparation, open_image, square
@@ -92,6 +94,33 @@ def test_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_image(encoded(wide, "JPEG", exif=exif)).size == (10, 20)
+
+
+def upright_block(*others):
+    """EXIF that asks for a turn, with further entries as (tag, type, bytes of up to four)."""
+    entries = sorted([(0x112, 3, struct.pack("<H", 6)), *others])
+    body = b"".join(struct.pack("<HHI", tag, kind, 1) + value.ljust(4, b"\0") for tag, kind, value in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "other", [(0x100, 11, struct.pack("<f", 80.0)), (0x128, 2, b"2\0"), (0x10F, 11, struct.pack("<f", 1.0))]
+)
+def test_a_turn_is_made_whatever_else_the_block_holds(kind, other):
+    """Pillow's own turning writes the block anew, and these entries it reads and cannot write."""
+    turned = encoded(Image.new("RGB", (20, 10), "red"), kind, exif=upright_block(other))
+    assert open_image(turned).size == (10, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8))
+    block = Image.Exif()
+    block[0x112] = orientation
+    source = encoded(noise, "PNG", exif=block)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(source)))
+    assert open_image(source).tobytes() == expected.tobytes() and open_image(source).size == expected.size
 
 
 def test_an_animation_shows_its_first_frame():
@@ -184,8 +213,8 @@ def test_what_is_no_picture_is_refused(source, rule):
 def test_threads_may_share_a_picture_that_nobody_has_looked_at_yet():
     """Pillow reads its file at the first look; two threads at once found it torn."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
-    stream, expected = io.BytesIO(), noise.tobytes()
-    Image.fromarray(noise).save(stream, "PNG")
+    stream, expected = io.BytesIO(), np.rot90(noise, -1).tobytes()
+    Image.fromarray(noise).save(stream, "PNG", exif=upright_block())
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -200,6 +229,18 @@ def test_threads_may_share_a_picture_that_nobody_has_looked_at_yet():
                 assert all(one.result() for one in [pool.submit(look) for _ in range(6)])
     finally:
         sys.setswitchinterval(before)
+
+
+def test_threads_leave_the_processes_warnings_as_they_were(tmp_path):
+    before, content = list(warnings.filters), encoded(Image.new("RGB", (4, 4)), "PNG")
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    try:
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(open_image, [content] * 2_000))
+    finally:
+        sys.setswitchinterval(switch)
+    assert warnings.filters == before
 
 
 def test_padding_centres_the_picture_on_the_stated_colour():

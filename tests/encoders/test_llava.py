@@ -259,6 +259,10 @@ def test_save_pretrained_and_load_are_a_round_trip(tiny, tmp_path):
         (lambda b, e: b.generate(e, ["hm"], [1, [2]]), "m must be one number or one per question"),
         (lambda b, e: b.generate(e, ["hm"], [[1, [2]]]), "m must be a whole number"),
         (lambda b, e: b.score(e.select([]), [], [], 4), "at least one question"),
+        (lambda b, e: e.select([1]), r"rows must be whole numbers from 0 to 0, was: \[1\]"),
+        (lambda b, e: e.select(0), "rows must be whole numbers from 0 to 0, was: 0"),
+        (lambda b, e: e.select([True]), r"rows must be whole numbers from 0 to 0, was: \[True\]"),
+        (lambda b, e: e.select("0"), "rows must be whole numbers from 0 to 0, was: '0'"),
         (lambda b, e: b.answer_ladder(e, ["hm"], []), "at least one m"),
         (lambda b, e: b.answer_ladder(e, ["hm"], 5), r"a ladder must be a list of m, was: 5; write \[5\]"),
         (lambda b, e: b.cost(-1, 0, 0), "a number of tokens must be a whole number of at least 0, was: -1"),
@@ -288,6 +292,8 @@ def test_whole_numbers_of_other_kinds_are_numbers(tiny, pictures):
     encoded = tiny.encode(pictures[:1])
     assert tiny.generate(encoded, ["hm"], np.array(4))[0].m == 4
     assert len(tiny.generate(encoded, ["hm"], 4, temperature=1)) == 1
+    warm = tiny.generate(encoded, ["hm"], 4, temperature=0.5, top_p=0.75, seed=3)
+    assert tiny.generate(encoded, ["hm"], 4, temperature=np.float32(0.5), top_p=np.float32(0.75), seed=3) == warm
 
 
 def test_one_text_is_no_list_of_texts(tiny, pictures):
@@ -330,6 +336,26 @@ def test_a_tokenizer_must_say_how_a_text_begins_and_ends(tiny):
     nameless = PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer.backend_tokenizer, eos_token="</s>")
     with pytest.raises(BackboneError, match="must name the tokens that begin and end a text, was: bos None"):
         NestedLlava(tiny.config, nameless)
+
+
+def test_numbers_of_numpy_are_numbers_of_a_configuration(make_tiny):
+    plain = make_tiny("mqt")
+    given = replace(
+        plain.config,
+        ladder=tuple(map(np.int64, plain.ladder)),
+        image_mean=np.array(plain.config.image_mean),
+        pad_colour=np.array(plain.config.pad_colour),
+    )
+    assert given.canonical() == plain.config.canonical()
+
+
+def test_a_strangers_number_that_raises_is_no_number(tiny):
+    class Odd:
+        def __index__(self):
+            raise RuntimeError("no index today")
+
+    with pytest.raises(BudgetError, match="m must be a whole number"):
+        tiny.check_m(Odd())
 
 
 def test_angles_that_follow_the_longest_row_are_refused(tiny):

@@ -29,6 +29,13 @@ def test_tokens_equal_the_official_implementation(connector, m):
     assert np.abs(tokens.numpy() - ARRAYS[f"llava15_tokens_{m}"]).max() < 2e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_means_of_half_precision_are_rounded_once(dtype):
+    tokens = torch.randn(1, 576, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    exact = pool(tokens.double(), 36).to(dtype)
+    assert pool(tokens, 36).dtype == dtype and (pool(tokens, 36) == exact).float().mean() > 0.999
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("m", SCALES)
 @pytest.mark.parametrize("case", META["cases"], ids=lambda case: f"{case['merge_type']}-{case['image_size_wh']}")

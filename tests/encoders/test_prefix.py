@@ -239,6 +239,20 @@ def test_a_prefix_of_attention_that_looks_ahead_asks_alone(looking, pictures, qu
         grown.ask(questions[:1])
 
 
+def test_looking_ahead_is_seen_where_one_token_is_all_that_was_trained(make_tiny, pictures):
+    backbone = make_tiny("mqt", ladder=(1,))
+    for layer in backbone.language.model.layers:
+        layer.self_attn.is_causal = False
+    assert not prefix.causal(backbone)
+    assert prefix.causal(make_tiny("mqt", ladder=(1,)))
+
+
+def test_whoever_asks_first_under_autocast_settles_nothing_for_others(make_tiny):
+    backbone = make_tiny("mqt")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert prefix.shares(backbone)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_causal_attention_is_shared_in_every_dtype(make_tiny, dtype):
     assert prefix.shares(make_tiny("mqt").to(dtype))

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 
@@ -70,15 +71,16 @@ def test_a_kill_between_the_renames_is_survived(tmp_path, left):
     assert rows == [10, 20, 30, 40]
 
 
-def test_a_resumed_run_logs_no_step_twice(tmp_path):
-    def dies_at_19(number):
-        if number == 19:
+@pytest.mark.parametrize("last", [3, 19])  # before the first checkpoint, and after it
+def test_a_resumed_run_logs_no_step_twice(tmp_path, last):
+    def dies(number):
+        if number == last:
             raise KeyboardInterrupt
         return batch_at(number)
 
     recipe = replace(RECIPE, log_every=1)
     with pytest.raises(KeyboardInterrupt):
-        train(Line(), dies_at_19, recipe, tmp_path)
+        train(Line(), dies, recipe, tmp_path)
     train(Line(), batch_at, recipe, tmp_path)
     rows = [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == list(range(1, 41))
@@ -116,6 +118,26 @@ def test_accumulated_parts_equal_one_large_batch(tmp_path):
 
     train(large, doubled, Recipe(5, 0.1, 0.1, warmup_steps=1, precision="no"), tmp_path / "large")
     assert torch.allclose(parts.layer.weight, large.layer.weight, atol=1e-5)
+
+
+def test_a_torn_checkpoint_is_named(tmp_path):
+    train(Line(), batch_at, RECIPE, tmp_path)
+    (tmp_path / "checkpoint" / "progress.json").write_text('{"step": 4')
+    with pytest.raises(BackboneError, match="a checkpoint must be whole, was: checkpoint in"):
+        train(Line(), batch_at, RECIPE, tmp_path)
+
+
+def test_each_run_has_its_own_precision(tmp_path):
+    for precision in ("no", "bf16", "no"):
+        train(Line(), batch_at, replace(RECIPE, steps=2, precision=precision), tmp_path / precision)
+        assert AcceleratorState().mixed_precision == precision
+
+
+@pytest.mark.parametrize("changed", [{"steps": -1}, {"accumulate": 0}, {"log_every": 0}, {"steps": 2.5}])
+def test_a_recipe_of_odd_numbers_is_refused(changed):
+    [name] = changed
+    with pytest.raises(BackboneError, match=f"a recipe's {name} must be a whole number of at least"):
+        replace(RECIPE, **changed)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):

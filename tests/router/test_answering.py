@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoders import cost
 from router import BackboneError, Budget, BudgetError, ImageError, MatryoshkaError, QuestionError, answer
 from router.answering import Decision
 
@@ -57,6 +58,14 @@ def test_the_answer_says_what_it_spent(tiny):
     assert result.cost.ms > 0
     assert result.logprob < 0
     assert result.reason == "the largest m within 5 visual tokens"
+
+
+def test_a_damaged_profile_costs_nobody_an_answer_that_asks_for_no_milliseconds(tiny, monkeypatch):
+    def torn(*key):
+        raise BackboneError("a latency profile must be whole")
+
+    monkeypatch.setattr(cost.LatencyProfile, "find", torn)
+    assert answer(PICTURE, "what is it", 5, backbone=tiny).cost.ms > 0
 
 
 def test_an_encoded_picture_is_not_paid_for_twice(tiny):

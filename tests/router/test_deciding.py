@@ -86,7 +86,7 @@ def test_an_answer_spends_what_its_curve_says(tiny, fitted, examples, budget):
     limit = Budget.of(budget)
     for example in examples[:8]:
         found = spending(fitted, tiny, example)
-        curve = fitted.curves([example.question], found.features())
+        curve = fitted.curves([example.question], found.features)
         [arm], price, unit, reason = fitted.choose(curve, limit, found.costs)
         result = ask(example, budget, backbone=tiny, router=fitted)
         assert (result.m, result.decision.arm) == (fitted.m[arm], fitted.arms[arm])
@@ -229,7 +229,7 @@ def test_a_question_that_cannot_be_asked_is_not_routed(tiny, fitted, examples, q
 
 def test_features_of_an_answer_are_those_of_the_sweep(tiny, fitted, examples, outcomes):
     for row in (0, 1, 77, 219):
-        found = spending(fitted, tiny, examples[row]).features()
+        found = spending(fitted, tiny, examples[row]).features
         read = [name for name in outcomes.features.names if group_of(name) in VISUAL]
         assert list(found.names) == read and set(fitted.columns.visual) == set(read)
         recorded = outcomes.features.values[row, [outcomes.features.names.index(name) for name in read]]

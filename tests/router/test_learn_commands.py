@@ -242,7 +242,7 @@ def test_a_budget_that_cannot_be_met_leaves_no_file_in_the_way(model, own, quest
 # ---- what goes wrong
 
 
-@pytest.mark.parametrize("text", ["lots", "mean", "16 tokens", "mean 1.2.3", "median 16", "", "mean -4 tokens"])
+@pytest.mark.parametrize("text", ["lots", "mean", "sixteen tokens", "mean 1.2.3", "median 16", "", "mean -4 tokens"])
 @pytest.mark.parametrize("command", ["answer", "route", "explain", "batch"])
 def test_a_budget_of_another_form_is_told_the_forms(command, text, model, questions, tmp_path):
     words = [questions, "--out", tmp_path / "out"] if command == "batch" else [questions.parent / "0.png", "hm"]

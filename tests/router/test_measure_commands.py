@@ -81,6 +81,11 @@ def test_pictures_that_a_table_names_are_shown(tmp_path, monkeypatch):
     assert run("analyse", tmp_path / "mine.csv", "--out", tmp_path / "report").exit_code == 0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "not at hand" not in page and page.count("data:image/png") > 6
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "elsewhere" / "o.sqlite"
+    assert run("import", "table", tmp_path / "mine.csv", "--out", out).exit_code == 0
+    assert run("analyse", out, "--data", tmp_path, "--out", tmp_path / "again").exit_code == 0
+    assert "not at hand" not in (tmp_path / "again" / "report.html").read_text()
 
 
 def test_a_table_is_imported_and_analysed(table, tmp_path):
@@ -123,7 +128,7 @@ def _bad_rows_are_skipped_where_asked(data, folder, given):
     scored = ("score", "pope", "--data", data, "--answers", folder / "16.jsonl")
     imported = ("import", "answers", "--benchmark", "pope", "--data", data, *given, "--out", folder / "p.sqlite")
     for words in (scored, imported):
-        assert "pass skip_bad=True" in run(*words).stderr
+        assert "skip bad rows" in run(*words).stderr
     figures = json.loads(run(*scored, "--skip-bad", "--json").stdout)
     assert figures.keys() == {"random", "mean", "skipped"}
     assert (figures["skipped"]["questions"], figures["skipped"]["answers"]) == (1, 1)
@@ -147,7 +152,7 @@ def _bad_rows_are_skipped_where_asked(data, folder, given):
         (("import", "lmms-eval", "nowhere", "--out", "OUT"), "nowhere"),
         (("sweep", "--data", "scenes:a:test:2", "--out", "."), "a file was to be written"),
         (("sweep", "--data", "scenes:a:test:2", "--out", "OUT", "--ladder", "1;4"), "parted by commas"),
-        (("import", "table", "TABLE", "--out", "nowhere/o.csv"), "'nowhere/o.csv'"),
+        (("import", "table", "TABLE", "--out", "nowhere/o.csv"), "o.csv needs a folder that exists"),
         (("features", "nowhere.sqlite", "--data", "scenes:a:test:2"), "nowhere.sqlite"),
     ],
 )

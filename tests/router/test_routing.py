@@ -66,6 +66,20 @@ def test_it_recovers_most_of_what_a_need_that_is_seen_allows(router, test):
     assert found.shared_pictures == 0
 
 
+def test_what_is_said_to_be_kept_is_kept_by_the_price_that_is_taken_without_a_budget(router, test):
+    """README once told what another price kept, found on the held pictures alone."""
+    rows = router.routed(test)
+    told = router.evaluate(test, resamples=50).savings[0.99]
+    arms = router.choose(rows.curve).arms
+    assert told.price == router.operating_price
+    assert told.score == pytest.approx(rows.score[np.arange(len(arms)), arms].mean())
+    options = {"arms": router.arms, "full": router.calibration.full, "prices": [1e-9], "resamples": 5}
+    given = evaluate(rows, router.calibration.routed(), operating=told.price, **options).savings
+    assert given[0.99].price == told.price  # though it is none of the prices of R
+    nobody = evaluate(rows, router.calibration.routed(), operating=np.nan, **options).savings
+    assert nobody[0.99].price is None and nobody[0.99].kept.value == 1
+
+
 def test_a_table_of_questions_alone_earns_more_than_tf_idf_and_logistic_regression():
     """The usual recipe for text, fitted on all pictures, where the router keeps a tenth of them for its prices."""
     train, test = make_worded(1500, seed=1), make_worded(2000, seed=2)
@@ -455,6 +469,11 @@ def test_curves_are_looked_at_whatever_the_budget(router, curve):
         (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=5), "name each of the 2 rows, was: 5"),
         (lambda router, test: router.choose(np.ones((2, 4)), Budget(16), ids=["a"]), "name each of the 2 rows, was: "),
         (lambda router, test: Router.fit(test, groups=5), "groups must be a list of names, was: 5"),
+        (lambda router, test: Router.fit(test, groups="text"), "groups must be a list of names, was: 'text'"),
+        (
+            lambda router, test: router.choose(np.ones((2, len(M))), Budget(mean=16), np.ones(len(M))),
+            "costs must be a function of a unit, was: array",
+        ),
         (lambda router, test: Router.fit("x" * 5000), "an outcomes file must be readable, was: 'x"),
         (lambda router, test: Router.fit(5), "outcomes are read from a file, was: int; give its path"),
         (lambda router, test: router.evaluate(None), "outcomes are read from a file, was: NoneType"),

@@ -1,5 +1,7 @@
 """The routers that come with the packaged models: found by the weights they were fitted for, and worth their cost."""
 
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import pytest
 
 from encoders.features import VERSION
 from encoders.loading import load, packaged
-from router import Budget, answer
+from router import Budget, answer, shelf
 from router.shelf import shipped
 
 SIGN = Path(__file__).parent.parent.parent / "examples" / "sign.png"
@@ -23,6 +25,18 @@ def test_every_packaged_model_has_its_router(name):
     assert router.m.tolist() == list(model.ladder)
     assert router.facts["rows"] >= 20_000 and router.facts["believed"]
     assert router.operating_price > 0
+
+
+def test_a_router_saved_anew_is_read_anew_and_takes_the_place_of_the_old(tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(Path(shelf.__file__).parent / "shipped" / "nano-m3", folder)
+    first = shelf.shelved(folder)
+    assert shelf.shelved(folder) is first
+    os.utime(folder / "config.json", ns=(1, 1))
+    again, there = shelf.shelved(folder), len(shelf._shelf)
+    assert again is not first
+    os.utime(folder / "config.json", ns=(2, 2))
+    assert shelf.shelved(folder) is not again and len(shelf._shelf) == there
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "../shipped", "nobody"])

@@ -246,7 +246,7 @@ def test_who_never_saw_a_data_set_has_no_name_for_it(whole, tables):
 def test_competitors_have_the_router_s_own_head_and_groups(tables):
     train, test = tables
     own = Router.fit(train, head="ordinal", groups=["words", "pixels"])
-    made = Competitors(own, own.fitting(train), own.fitting(test))
+    made = Competitors(own, own.matched(train), own.matched(test))
     [first, *_] = made.labels()
     again = fit(train.select(folds_of(train.group, 10**9, 0) < 100), "ordinal", ("pixels", "words"), None, 0)
     assert np.array_equal(first.test.curve, again.routed(test).curve)

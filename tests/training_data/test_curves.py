@@ -50,6 +50,13 @@ def best_mixture(score, cost, budget):
     return -found.fun
 
 
+def test_what_rises_upright_at_the_end_of_a_span_adds_no_area():
+    upright = Curve(np.array([1.0, 2.0, 2.0]), np.array([0.0, 0.0, 1.0]))
+    assert upright.area(1, 2) == upright.area(1, 2, log2=False) == 0
+    assert upright.area(1, 3, log2=False) == 1
+    assert Curve(np.array([1.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0])).area(1, 2, log2=False) == 1
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_hull_is_the_best_mixture_of_arms(seed):
     score, cost = graded(seed, n=1, k=6)

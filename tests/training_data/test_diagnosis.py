@@ -74,6 +74,23 @@ def test_coin_flips_are_mostly_luck(replicates):
     assert any("sweep with replicates" in line for line in found.advice) == (replicates == 1)
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+def test_coin_flips_are_mostly_luck_where_costs_vary_between_replicates_too(noise):
+    """An oracle's first arm then costs more than the cheapest, luck was NaN, and NaN no luck: the verdict was steep."""
+    rows = outcomes(np.full((300, 4), 0.5), replicates=4)
+    cost = np.array([100, 101, 150, 200]) * np.exp(noise * np.random.default_rng(3).normal(size=(len(rows), 1)))
+    found = diagnose(replace(rows, cost=cost), resamples=100)
+    assert found.verdict == "mostly luck" and found.luck.value > 0.7 and not np.isnan(found.luck.low)
+
+
+def test_no_last_bit_makes_a_dearer_arm_the_best():
+    rows = outcomes(np.ones((3, 4)))
+    score = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])
+    found = diagnose(replace(rows, score=score[:, [0, 1, 0, 1]]), resamples=20)
+    assert score[:, 1].mean() != score[:, 0].mean()
+    assert found.best == "1" and found.dominated == ("4", "16", "64")
+
+
 def test_a_dearest_arm_below_the_best_is_non_monotone():
     chance = needs([0, 1, 2])
     chance[:30, 3] = 0
@@ -136,7 +153,7 @@ def test_how_far_below_the_best_is_enough_is_the_users_own(points, enough, words
     assert found.arms[found.enough.arm] == enough and found.verdict == "steep"
     assert (words or "answer everything with 64.") in found.advice[0]
     assert (spelled(1), spelled(0.5), spelled(2)) == ("a point", "0.5 points", "2 points")
-    with pytest.raises(DataError, match="points lost must be 0 or more, was: -1"):
+    with pytest.raises(DataError, match="points lost must be a finite number, 0 or more, was: -1"):
         diagnose(outcomes(needs([0, 1, 2, 3])), resamples=50, points=-1)
 
 

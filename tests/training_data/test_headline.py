@@ -176,7 +176,7 @@ def test_bad_rows_of_data_and_answers_are_skipped_and_told_beside_the_figures(tm
     labels.write_text(labels.read_text().replace('"label": "no"', '"label": "maybe"', 1))
     text = path.read_text().replace('"text": "Yes, a car."', '"text": true')
     write(path, text)
-    with pytest.raises(DataError, match="pass skip_bad=True"):
+    with pytest.raises(DataError, match="skip bad rows"):
         headline("pope", tmp_path, path)
     figures = headline("pope", tmp_path, path, skip_bad=True)
     skipped = figures.pop("skipped")

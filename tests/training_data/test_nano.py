@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 def test_the_corpus_holds_pictures_marks_and_questions(folder):
     assert np.load(folder / "scenes-images.npy", mmap_mode="r").shape == (60, 96, 96, 3)
     assert len(corpus.read_questions(folder)) == 60
-    assert json.loads((folder / "scenes-drawn.json").read_text()) == 60
+    assert json.loads((folder / "scenes-drawn.json").read_text()) == [0, 60]
 
 
 def test_a_corpus_may_begin_at_a_later_picture(folder, tmp_path):
@@ -178,13 +178,15 @@ def test_a_corpus_that_was_killed_goes_on_with_every_question_at_its_picture(tmp
     monkeypatch.setattr(corpus, "_BLOCK", 4)
     corpus.draw_corpus(tmp_path, "scenes", 8)
     whole = (tmp_path / "questions.jsonl").read_text()
-    (tmp_path / "scenes-drawn.json").write_text("4")
+    (tmp_path / "scenes-drawn.json").write_text("[0, 4]")
     (tmp_path / "questions.jsonl").write_text(whole + whole.splitlines()[0][:30])
     corpus.draw_corpus(tmp_path, "scenes", 8)
     assert (tmp_path / "questions.jsonl").read_text() == whole
-    (tmp_path / "scenes-drawn.json").write_text("4")
+    (tmp_path / "scenes-drawn.json").write_text("[0, 4]")
     with pytest.raises(DataError, match="its own size 8, was asked for: 12"):
         corpus.draw_corpus(tmp_path, "scenes", 12)
+    with pytest.raises(DataError, match="goes on from picture 0, was asked for: from 8; give another folder"):
+        corpus.draw_corpus(tmp_path, "scenes", 8, first=8)
 
 
 def test_a_stage_refuses_an_unfinished_one_below(tmp_path, folder):

@@ -37,6 +37,7 @@ COST = np.array([1.0, 4.0, 16.0])
         ([0.3, 0.6, 0.6], 1, 1),
         ([0.3, 0.9, 0.6], 1, 3),
         ([0.3, 0.1 + 0.2, 0.3], 0, 0),  # one score, two roundings
+        ([0, 5e-10, 5e-10], 1, 1),  # nothing is no score, however little the best is
     ],
 )
 def test_labels_worked_by_hand(score, label, stable):
@@ -120,6 +121,9 @@ def test_need_is_the_cheapest_arm_within_the_points():
     assert within.share[0] == 0 and 0.4 < within.share[1] < 0.95
     with pytest.raises(DataError, match="0 or more, was: -1"):
         need(score, COST, resamples, -1)
+    for points in (np.nan, np.inf, "1"):
+        with pytest.raises(DataError, match="must be a finite number, 0 or more"):
+            need(score, COST, resamples, points)
 
 
 def test_need_orders_arms_by_what_they_cost():

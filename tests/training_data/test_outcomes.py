@@ -1,11 +1,14 @@
 """Outcomes: checked when built, frozen, split by picture, the same after every way of saving."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from encoders.errors import DataError
+from training_data import tables
+from training_data.lock import FileLock
 from training_data.outcomes import Features, Outcomes
 
 
@@ -121,6 +124,31 @@ def test_shares_must_sum_to_one(shares):
         full().split(shares)
 
 
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda o, p: o.split(2), "shares must be two or more positive numbers that sum to 1, was: 2"),
+        (lambda o, p: o.split("ab"), "shares must be .*, was: 'ab'"),
+        (lambda o, p: o.take_arms(["1", "4"]), "arms must be numbers from 0 to 2, was: "),
+        (lambda o, p: o.take_arms([0, 9]), "arms must be numbers from 0 to 2, was: "),
+        (lambda o, p: o.take_arms([True, False]), "arms must be numbers from 0 to 2, was: "),
+        (lambda o, p: Outcomes.concat(o), "concat takes a list of one or more Outcomes, was: "),
+        (lambda o, p: Outcomes.concat([o, 5]), "concat takes a list of one or more Outcomes, was: "),
+        (lambda o, p: o.save(None), "outcomes are saved to a path, was: None"),
+        (lambda o, p: o.save(p / "o.json"), r"saved as \.sqlite, \.csv or \.parquet, was: o\.json"),
+        (
+            lambda o, p: o.save(p / "no" / "o.csv"),
+            r"o\.csv needs a folder that exists and can be written, was: No such",
+        ),
+        (lambda o, p: o.save(p / "no" / "o.parquet"), r"o\.parquet needs a folder that exists"),
+        (lambda o, p: o.save(p / "no" / "o.sqlite"), r"o\.sqlite needs a folder that exists"),
+    ],
+)
+def test_calls_of_odd_types_are_refused_by_rule(tmp_path, call, rule):
+    with pytest.raises(DataError, match=rule):
+        call(full(), tmp_path)
+
+
 def test_an_empty_part_is_refused():
     with pytest.raises(DataError, match="every part of a split needs a group"):
         full(2).split((0.5, 0.5))
@@ -154,11 +182,58 @@ def test_sqlite_gives_back_what_was_saved(tmp_path, outcomes):
         outcomes.save(tmp_path / "o.sqlite")
 
 
+def test_two_that_save_to_one_name_do_not_take_each_others_file(tmp_path):
+    lock = FileLock(tmp_path / "o.sqlite")
+    (tmp_path / "o.sqlite.part").write_bytes(b"what the other has written so far")
+    with pytest.raises(DataError, match=r"one process at a time writes to o\.sqlite"):
+        full().save(tmp_path / "o.sqlite")
+    assert (tmp_path / "o.sqlite.part").read_bytes() == b"what the other has written so far"
+    lock.close()
+    full().save(tmp_path / "o.sqlite")
+    assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("name", ["id", "group", "dataset", "question"])
+def test_half_a_character_pair_is_in_no_name(name):
+    with pytest.raises(DataError, match=f"{name} must be a text for every example, was: '.ud83d'"):
+        Outcomes(**columns(3, **{name: ["a", "b", "\ud83d"]}))
+
+
+def test_what_json_does_not_know_is_kept_in_meta_as_text(tmp_path):
+    outcomes = Outcomes(**columns(1, meta=np.array([{"file": Path("a") / "b.png"}], dtype=object)))
+    assert Outcomes.load(outcomes.save(tmp_path / "o.sqlite")).meta[0] == {"file": str(Path("a") / "b.png")}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_that_was_killed_half_way_has_not_its_name(tmp_path, monkeypatch, ending):
+    whole = tables._rows
+
+    def killed(of):
+        yield next(whole(of))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_rows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            full().save(tmp_path / f"o.{ending}")
+    assert not (tmp_path / f"o.{ending}").exists()
+    assert len(Outcomes.load(full().save(tmp_path / f"o.{ending}"))) == 60
+    assert [path.name for path in tmp_path.iterdir()] == [f"o.{ending}"]
+
+
 def test_replicates_share_their_example(tmp_path):
     twice = columns(4, id=["a", "b", "a", "b"], replicate=np.array([0, 0, 1, 1]))
     outcomes = Outcomes(**twice)
     assert Outcomes.load(outcomes.save(tmp_path / "o.sqlite")).digest() == outcomes.digest()
     assert outcomes.originals().id.tolist() == ["a", "b"]
+
+
+def test_pandas_is_given_a_row_per_example_and_arm():
+    pytest.importorskip("pandas")
+    outcomes = full(3)
+    frame = outcomes.to_pandas()
+    assert frame["id"].tolist() == ["q0"] * 3 + ["q1"] * 3 + ["q2"] * 3 and frame["m"].tolist() == [1, 4, 16] * 3
+    assert frame["score"].tolist() == outcomes.score.ravel().tolist()
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

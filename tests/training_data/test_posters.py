@@ -49,6 +49,11 @@ def test_half_of_the_longer_numbers_repeat_a_digit(posters):
     assert not any(text.startswith("0") for text in numbers)
 
 
+def test_many_posters_are_printed_in_the_face_that_pillow_brings():
+    prints = [item for k in range(600) for item in poster(k, "a").prints]
+    assert 0.45 < np.mean([STYLES["a"].font(item.font, 20.0).getname()[0] == "Aileron" for item in prints]) < 0.65
+
+
 def test_print_on_a_poster_stands_out_and_pure_tones_are_among_the_grounds(posters):
     for facts in posters:
         for item in facts.prints:
@@ -71,6 +76,28 @@ def test_posts_stand_apart_from_everything_shown():
             top, left = max(0, int(y - down - 1)), max(0, int(x - across - 1))
             assert not changed[top : int(y + down + 2), left : int(x + across + 2)].any()
     assert 40 < drawn < 300
+
+
+def test_a_frame_goes_along_the_edges_or_close_around_what_is_read():
+    close = wide = 0
+    for facts in (poster(k, "a") for k in range(900)):
+        if not facts.prints:
+            continue
+        before = np.asarray(render(facts)).astype(int)
+        changed = (before != np.asarray(add_posts(render(facts), facts)).astype(int)).any(axis=-1)
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        if not changed.any():
+            continue
+        top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
+        sides = (changed[top, left : right + 1], changed[bottom, left : right + 1])
+        sides += (changed[top : bottom + 1, left], changed[top : bottom + 1, right])
+        if not all(side.all() for side in sides):
+            continue  # no frame
+        [(x, y, across, down)] = boxes(facts)
+        gaps = np.array([x - across - left, right + 1 - x - across, y - down - top, bottom + 1 - y - down])
+        wide += bool(top == left and bottom == right == SIDE - 1 - top)
+        close += bool(gaps.max() <= 13 and gaps.min() >= 2)
+    assert close > 20 and wide > 20
 
 
 def test_posts_are_the_same_every_time_and_tell_no_tower_anything():
@@ -128,6 +155,12 @@ def test_sketched_crosses_have_many_proportions_and_some_lie_on_the_grid():
     shares = [arm / -reach for arm, reach in drawn]
     assert min(shares) < 0.2 and max(shares) > 0.42
     assert 0.4 * len(arms) < on_grid
+
+
+def test_a_sketched_heart_is_whole_and_never_put_on_the_grid(monkeypatch):
+    monkeypatch.setattr(sketches, "_snapped", lambda thing, corners: pytest.fail(thing.shape))
+    hearts = [facts for facts in map(poster, range(2_500)) if facts.things and facts.things[0].shape == "heart"]
+    assert len([sketch(facts) for facts in hearts if facts.things[0].angle == 0]) > 20
 
 
 def test_a_sketch_is_the_same_every_time(posters):

@@ -445,7 +445,7 @@ def test_a_question_and_a_data_set_may_be_numbers(folder):
 BAD_ROWS = {
     "missing field": ({"answer": None}, "line 1: a row must have the field 'answers' or 'answer'"),
     "truth for text": ({"question": True}, "'question' must be text and not blank, was: True"),
-    "number for answer": ({"answer": 2}, "'answer' must be a text or a list of texts, was: 2"),
+    "object for answer": ({"answer": {"a": 2}}, "'answer' must be a text or a list of texts, was: {'a': 2}"),
     "blank answer": ({"answer": " "}, "'answer' must not hold blank texts"),
     "unknown metric": ({"metric": "bleu"}, "'metric' must name a metric, was: 'bleu'; use one of anls"),
     "letter without choice": (

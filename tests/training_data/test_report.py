@@ -163,6 +163,12 @@ def test_the_curves_of_an_analysis_keep_their_order():
     assert len(alone.curves) == len(found.curves) - 2 and alone.agreement is None
 
 
+def test_an_example_that_failed_in_a_replicate_alone_is_in_the_numbers():
+    rows = outcomes(8, 2)
+    found = analyse(rows, 10, failures=[(str(rows.id[0]), "torn"), ("gone", "torn")])
+    assert found.diagnosis.failed == 1 and len(found.failures) == 2
+
+
 def test_the_page_tells_what_is_enough_what_was_not_measured_and_what_was_not_read(tmp_path):
     rows = outcomes(8, 2)
     rows = Outcomes(**{**vars(rows), "parsed": np.tile([0.0, 1, 1], (len(rows), 1))})
@@ -190,9 +196,7 @@ def test_a_world_that_no_arm_solves_is_still_a_page(tmp_path):
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(
-        DataError, match=r"need matplotlib, was: not installed; pip install 'matryoshka-router\[report\]'"
-    ):
+    with pytest.raises(DataError, match="need matplotlib, was: not installed; run `pip install matplotlib`"):
         draw(analyse(outcomes(8, 1), resamples=10))
 
 

@@ -13,6 +13,7 @@ import zipfile
 import pytest
 
 from encoders.errors import DataError
+from training_data import rows
 from training_data.example import Example
 from training_data.rows import Row, Tally, is_document, read_document, read_entries, read_rows
 
@@ -281,7 +282,7 @@ def test_a_sheet_is_no_document(tmp_path):
     assert not is_document(tmp_path / "a.xlsx")
 
 
-ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", 1], "none": None, "blank": " ", "b": True})
+ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", True], "none": None, "blank": " ", "b": True})
 
 
 @pytest.mark.parametrize(
@@ -295,8 +296,8 @@ ROW = Row("f.json", "line 3", {"n": 2.5, "s": 7, "t": "x", "list": ["a", 1], "no
         (lambda row: row.integer("b"), "'b' must be a whole number, was: True"),
         (lambda row: row.integer("t"), "'t' must be a whole number, was: 'x'"),
         (lambda row: row.name("b"), "'b' must be text"),
-        (lambda row: row.texts("list"), r"'list' must be a text or a list of texts, was: \['a', 1\]"),
-        (lambda row: row.texts("s"), "'s' must be a text or a list of texts, was: 7"),
+        (lambda row: row.texts("list"), r"'list' must be a text or a list of texts, was: \['a', True\]"),
+        (lambda row: row.texts("b"), "'b' must be a text or a list of texts, was: True"),
         (lambda row: row.rows("list"), "'list' must be a list of objects"),
         (lambda row: Row("f", "line 1", {"t": "\ud800"}).text("t"), "valid Unicode"),
     ],
@@ -311,6 +312,11 @@ def test_fields_are_taken_in_their_type():
     assert (row.name("id"), row.integer("digits"), row.texts("one")) == ("12", -3, ("a",))
     assert (row.texts("answers", "many"), row.text("empty", empty=True)) == (("a", "b"), "")
     assert row.optional("gone") is None
+    row = Row("f", "line 1", {"answer": 305, "answers": [1.5, "2"], "odd": [True], "gone": [None]})
+    assert (row.texts("answer"), row.texts("answers")) == (("305",), ("1.5", "2"))
+    for name in ("odd", "gone"):
+        with pytest.raises(DataError, match=f"'{name}' must be a text or a list of texts"):
+            row.texts(name)
     row = Row("f", "line 1", {"m": 36.0, "digits": "-36.00", "id": 1.0, "odd": "36.5"})
     assert (row.integer("m"), row.integer("digits"), row.name("id")) == (36, -36, "1.0")
     with pytest.raises(DataError, match=r"'odd' must be a whole number, was: '36\.5'"):
@@ -323,6 +329,15 @@ def test_the_limit_of_a_cell_fits_a_c_long_of_32_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "field_size_limit", lambda limit: limits.append(limit) or real(limit))
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     assert fields(tmp_path / "a.csv") == [{"a": "1", "b": "2"}] and max(limits) < 2**31
+
+
+def test_the_longest_cell_is_set_by_one_reader_at_a_time(tmp_path, monkeypatch):
+    """It is the process's: one thread's end would cut another's cells short."""
+    real, held = csv.reader, []
+    monkeypatch.setattr(csv, "reader", lambda *a, **k: held.append(rows._CELLS.locked()) or real(*a, **k))
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    assert fields(tmp_path / "a.csv") == [{"a": "1", "b": "2"}]
+    assert held == [True] and not rows._CELLS.locked()
 
 
 def example(row):

@@ -74,6 +74,18 @@ def test_a_second_writer_is_refused(tmp_path):
             Store(tmp_path / "o.sqlite", MANIFEST)
 
 
+def test_a_refused_file_is_let_go_of(tmp_path, monkeypatch):
+    """On Windows nobody could move or delete it before the process ends."""
+    with Store(tmp_path / "o.sqlite", MANIFEST):
+        pass
+    opened, connect = [], sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(connect(*a, **k)) or opened[-1])
+    with pytest.raises(DataError, match="goes on only"):
+        Store(tmp_path / "o.sqlite", MANIFEST | {"data": "other"})
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+
+
 def test_a_link_to_the_file_is_the_same_file(tmp_path):
     (tmp_path / "link.sqlite").symlink_to(tmp_path / "o.sqlite")
     with Store(tmp_path / "o.sqlite", MANIFEST):
@@ -157,9 +169,31 @@ def lost_measurement(path):
     database.close()
 
 
+def changed(statement):
+    def change(path):
+        database = sqlite3.connect(path)
+        database.execute(statement)
+        database.commit()
+        database.close()
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (
+            changed("UPDATE measurements SET number = 99 WHERE number = 1"),
+            "damaged .2 measurements of no example",
+        ),
+        (
+            changed("UPDATE measurements SET arm = 7 WHERE number = 1 AND arm = 1"),
+            "1 measurements of no example",
+        ),
+        (changed("UPDATE examples SET meta = '{}' WHERE number = 0"), "must hold what a sweep wrote, was: damaged"),
+        (changed("UPDATE examples SET meta = '{{{'"), "must hold what a sweep wrote, was: damaged"),
+        (changed("UPDATE manifest SET value = '5' WHERE key = 'arms'"), "must name its arms, was: 5"),
+        (changed("UPDATE manifest SET value = '5' WHERE key = 'backbone'"), "must hold what a sweep wrote"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "whole outcomes file|must be an outcomes file"),
         (lambda path: path.write_bytes(b"not a database at all" * 100), "o.sqlite, which is neither"),
         (lambda path: path.write_bytes(b""), "which is neither"),

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from tokenizers import normalizers
 
-from encoders.errors import DataError
+from encoders.errors import BudgetError, DataError
 from encoders.features import VERSION, feature_names
 from training_data import opening, store
 from training_data import sweep as sweeping
@@ -27,6 +27,7 @@ from training_data.example import Example
 from training_data.measurement import tokens_read
 from training_data.outcomes import Outcomes
 from training_data.replicates import reordered
+from training_data.rows import Reading
 from training_data.scores import score
 from training_data.sources import SceneExamples, fingerprint, open_data, reopened
 from training_data.sweep import refresh_features, sweep
@@ -305,6 +306,22 @@ def test_nothing_is_taken_for_a_default(tiny, examples, tmp_path, name):
     assert not (tmp_path / "o.sqlite").exists()
 
 
+@pytest.mark.parametrize("name", ["replicates", "batch_size", "workers"])
+@pytest.mark.parametrize("value", [2.5, "8", True])
+def test_what_is_no_whole_number_begins_no_file(tiny, examples, tmp_path, name, value):
+    """The manifest would have kept it, and the corrected command been refused."""
+    with pytest.raises(DataError, match=f"{name} must be a whole number of at least 1, was: "):
+        sweep(tiny, examples, tmp_path / "o.sqlite", **{name: value})
+    assert not (tmp_path / "o.sqlite").exists()
+
+
+def test_a_ladder_of_other_whole_numbers_is_a_ladder(tiny, examples, tmp_path):
+    path = sweep(tiny, examples[:2], tmp_path / "o.sqlite", ladder=np.array([1, 4]))
+    assert Outcomes.load(path).arms == ("1", "4")
+    with pytest.raises(BudgetError, match="m must be a whole number"):
+        sweep(tiny, examples[:2], tmp_path / "p.sqlite", ladder=(1, "4"))
+
+
 def test_questions_about_one_picture_are_measured_side_by_side_wherever_they_stand(pictures):
     asked = [Example(f"q{k}", pictures[k % 3], "what", ("1",), f"p{k % 3}", "d") for k in range(9)]
     batches = list(sweeping._batches(asked, {4}, 3, 0, asked_length))
@@ -389,6 +406,45 @@ def test_choices_give_a_margin(tiny, examples, tmp_path):
         scores = tiny.score(encoded, ["which"] * 3, texts, tiny.ladder[0])
         assert gold == pytest.approx(scores[1], abs=1e-4)
         assert margin == pytest.approx(scores[1] - max(scores[0], scores[2]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (
+            "questions.jsonl",
+            "examples must allow more than one pass, was: str; give a list, or what `training_data.read",
+        ),
+        (None, "examples must allow more than one pass, was: NoneType"),
+        ([("p.png", "what")], "examples must be Examples, was: "),
+    ],
+)
+def test_what_are_no_examples_is_told(tiny, tmp_path, given, rule):
+    with pytest.raises(DataError, match=rule):
+        sweep(tiny, given, tmp_path / "o.sqlite")
+    assert not (tmp_path / "o.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"group": None}, "group of an example must be valid text, was: None at place 1"),
+        ({"id": b"x"}, "id of an example must be valid text, was: b'x' at place 1"),
+        ({"dataset": "donn\udce9es"}, "dataset of an example must be valid text, was: 'donn.udce9es' at place 1"),
+        ({"meta": {1: 2, "b": 3}}, "meta must be what JSON can hold, with texts for keys"),
+        ({"meta": {(1, 2): 3}}, "meta must be what JSON can hold, with texts for keys"),
+    ],
+)
+def test_what_no_file_could_hold_is_refused_before_anything_is_asked(tiny, examples, tmp_path, changed, rule):
+    given = [examples[0], replace(examples[1], **changed)]
+    with pytest.raises(DataError, match=rule):
+        sweep(tiny, given, tmp_path / "o.sqlite")
+    assert not (tmp_path / "o.sqlite").exists()
+
+
+def test_what_a_reader_read_is_swept_as_it_is(tiny, examples, tmp_path):
+    path = sweep(tiny, Reading(tuple(examples[:2])), tmp_path / "o.sqlite")
+    assert len(Outcomes.load(path)) == 2
 
 
 def test_replicates_see_changed_pictures_of_the_same_questions(tiny, examples, tmp_path):

@@ -51,6 +51,23 @@ def test_an_empty_answer_is_an_answer(tmp_path):
     assert outcomes.text.tolist() == [["", "yes"]]
 
 
+@pytest.mark.parametrize(
+    ("said", "text"), [(0, "0"), (0.0, "0.0"), (False, "False"), (None, ""), ("", ""), ("no", "no")]
+)
+def test_nought_is_an_answer(tmp_path, said, text):
+    rows = [{"id": "1", "question": "how many", "m": m, "score": 1, "text": said} for m in (1, 4)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert Outcomes.load(path).text.tolist() == [[text, text]]
+
+
+def test_half_a_character_pair_is_refused_where_it_stands(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"id": "1", "question": "q", "m": 1, "score": 1, "text": "\\ud83d"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: the field 'text' must be valid Unicode"):
+        Outcomes.load(path)
+
+
 def test_replicates_are_rows_of_their_own(tmp_path):
     rows = "".join(f"1,q,{r},{m},1\n" for r in (0, 1) for m in (1, 4))
     outcomes = load(tmp_path, "id,question,replicate,m,score\n" + rows)
@@ -112,6 +129,10 @@ HEAD = "id,question,m,score\n"
             "in one unit, was: dollars and euros",
         ),
         ("id,arm,m,score\n1,a,1,1\n1,b,4,1\n2,a,2,1\n", "line 4.*an arm has one m"),
+        (
+            "id,question,replicate,m,score\n7,q,1,1,1\n7,q,1,4,1\n",
+            "line 2: replicate 0 is .*, was: \"1 alone of id '7'",
+        ),
         (HEAD + '1,"q,1,1\n', "line"),
         (HEAD + "1,q,1,1\n", "two or more arms"),
     ],

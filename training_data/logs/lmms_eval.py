@@ -34,21 +34,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from encoders.errors import DataError
-from training_data.example import Example
+from training_data.example import PICTURE_ENDINGS, Example
 from training_data.logs.grade import grade
+from training_data.logs.ladder import add_log
 from training_data.logs.rule import answers_of, by_rule, choices_of
-from training_data.logs.samples import PICTURE_ENDINGS, Sample, join
+from training_data.logs.samples import Sample, join
 from training_data.outcomes import Outcomes
 from training_data.readers.mmbench import CIRCLE
 from training_data.rows import Row, read_document, read_rows
 from training_data.scores import METRICS, Scored
 
 # Arguments of a model that say how many visual tokens it spends: MQT's, M3's, Gemma's, and plug-ins' own words.
-BUDGET_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")
+M_KEYS = ("num_visual_tokens", "matryoshka_vis_token_scale", "max_soft_tokens", "m", "budget")
 
 _RESULTS, _WHOLE = "results.json", ".json"
 _SAMPLES = re.compile(r"(?P<run>.+?)_samples_(?P<task>.+)\.jsonl")
-_ARGUMENT = re.compile(rf"(?:^|,)\s*(?P<key>{'|'.join(BUDGET_KEYS)})\s*=\s*(?P<value>[^,]*)")
+_ARGUMENT = re.compile(rf"(?:^|,)\s*(?P<key>{'|'.join(M_KEYS)})\s*=\s*(?P<value>[^,]*)")
 _FRAME = {  # every other field of a line is a metric
     *("doc_id", "doc", "target", "arguments", "input", "input_media", "resps", "filtered_resps", "filter", "metrics"),
     *("doc_hash", "prompt_hash", "target_hash", "token_counts"),
@@ -61,7 +62,7 @@ def read(logs: Mapping[int, Path] | Sequence[Path], metric: str | None = None) -
 
     Args:
         logs: a folder, or one samples file, per m; as a mapping from m, or as paths alone where the results file beside
-            the samples says it in its model_args, under one of `BUDGET_KEYS`.
+            the samples says it in its model_args, under one of `M_KEYS`.
         metric: the field of a line that holds the score, needed where a task has several that differ; or, where no
             field is called so, one of `training_data.scores.METRICS`: answers are scored here, against the target.
 
@@ -70,30 +71,27 @@ def read(logs: Mapping[int, Path] | Sequence[Path], metric: str | None = None) -
             target differs across m, or that a log lacks; a score that cannot be read. By task, doc_id, file and line.
     """
     if not isinstance(logs, Mapping):
-        logs = _by_budget(logs)
+        logs = _by_m(logs)
     return join({m: _samples(path, metric) for m, path in logs.items()})
 
 
-def budget_of(log: Path) -> int:
+def m_of(log: Path) -> int:
     """The m of a log, from the results files beside its samples.
 
     Raises:
-        DataError: no results file, none or several of `BUDGET_KEYS` in its model_args, or no whole number there.
+        DataError: no results file, none or several of `M_KEYS` in its model_args, or no whole number there.
     """
-    found = {_budget(path): path for path in _samples_files(log).values()}
+    found = {_told_m(path): path for path in _samples_files(log).values()}
     if len(found) > 1:
         said = ", ".join(f"{m} in {path.name}" for m, path in found.items())
         raise DataError(f"a log has one m, was: {said}; give each m its folder")
     return next(iter(found))
 
 
-def _by_budget(paths: Sequence[Path]) -> dict[int, Path]:
+def _by_m(paths: Sequence[Path]) -> dict[int, Path]:
     logs: dict[int, Path] = {}
     for path in paths:
-        m = budget_of(path)
-        if m in logs:
-            raise DataError(f"each m has one log, was twice: {m}, for {logs[m]} and {path}; drop one")
-        logs[m] = path
+        add_log(logs, m_of(path), path)
     return logs
 
 
@@ -102,7 +100,8 @@ def _samples_files(log: Path) -> dict[str, Path]:
     paths = [log]
     if log.is_dir():
         lines = sorted(log.rglob("*_samples_*.jsonl"))
-        paths = lines or [path for path in sorted(log.rglob("*.json")) if not path.name.endswith(_RESULTS)]
+        whole = (path for path in sorted(log.rglob("*.json")) if "submissions" not in path.relative_to(log).parts)
+        paths = lines or [path for path in whole if not path.name.endswith(_RESULTS)]
     files: dict[str, Path] = {}
     for path in paths:
         match = _SAMPLES.fullmatch(path.name)
@@ -124,7 +123,7 @@ def _samples_files(log: Path) -> dict[str, Path]:
     return files
 
 
-def _budget(samples: Path) -> int:
+def _told_m(samples: Path) -> int:
     match = _SAMPLES.fullmatch(samples.name)
     results = samples.with_name(f"{match['run']}_{_RESULTS}") if match else samples
     remedy = f"give the m by hand, as in 16={samples.parent}"
@@ -136,7 +135,7 @@ def _budget(samples: Path) -> int:
     if not match and isinstance(config, dict):  # M3's is an option of the command itself
         said |= _arguments(config)
     if len(set(said.values())) != 1:
-        rule = f"model_args must say m, under one of {', '.join(BUDGET_KEYS)}"
+        rule = f"model_args must say m, under one of {', '.join(M_KEYS)}"
         raise DataError(f"{results.name}: {rule}, was: {arguments!r}; {remedy}")
     key, value = next(iter(said.items()))
     if not (value.isdecimal() and int(value) >= 1):
@@ -147,7 +146,7 @@ def _budget(samples: Path) -> int:
 def _arguments(arguments: Any) -> dict[str, str]:
     """What model_args, "a=1,b=2" or an object, says of m."""
     if isinstance(arguments, dict):
-        return {key: str(arguments[key]) for key in BUDGET_KEYS if arguments.get(key) is not None}
+        return {key: str(arguments[key]) for key in M_KEYS if arguments.get(key) is not None}
     return {match["key"]: match["value"].strip() for match in _ARGUMENT.finditer(str(arguments or ""))}
 
 
@@ -219,9 +218,11 @@ def _objects(row: Row) -> Iterator[dict[str, Any]]:
 
 
 def _said(value: Any) -> str:
-    """A text, out of the lists of one that evaluators wrap it in; anything else as JSON."""
+    """A text, out of the lists of one that evaluators wrap it in; nothing is no text, anything else as JSON."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
+    if value is None or value == []:
+        return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

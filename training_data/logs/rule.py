@@ -13,12 +13,11 @@ from typing import Any
 
 from encoders.errors import DataError
 from training_data.example import Example
+from training_data.readers.mmbench import CHOICES
 from training_data.rows import Row
-from training_data.scores import LETTERS, Scored, score
+from training_data.scores import LETTERED, LETTERS, Scored, score
 
-CHOICES = "ABCDEFGH"  # the fields that choices stand in
 _EMPTY = ("", "nan")  # pandas writes an empty cell as NaN, and str() that as "nan"
-_LETTERED = ("letter", "mmbench")
 
 
 def choices_of(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -47,7 +46,7 @@ def by_rule(row: Row, text: str, example: Example) -> Scored:
     if example.metric == "mmbench" and not example.choices:
         row.refuse("metric 'mmbench' needs the choices, in fields A, B, ...", list(row.fields), "choose 'letter'")
     letters = LETTERS[: len(example.choices or LETTERS)]
-    if example.metric in _LETTERED and not set(example.answers) <= set(letters):
+    if example.metric in LETTERED and not set(example.answers) <= set(letters):
         row.refuse(f"the answer to metric {example.metric!r} must be the letter of a choice", example.answers)
     try:
         return score(text, example)

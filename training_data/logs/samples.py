@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from encoders.errors import DataError
+from encoders.errors import DataError, shown
 from training_data.outcomes import Outcomes
-from training_data.rows import shown
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 _REMEDY = "join logs of the same questions, asked in the same words"
 
 

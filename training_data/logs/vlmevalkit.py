@@ -22,10 +22,10 @@ from typing import Any
 from encoders.errors import DataError
 from training_data.example import Example
 from training_data.logs.grade import grade
-from training_data.logs.rule import CHOICES, answers_of, by_rule, choices_of
+from training_data.logs.rule import answers_of, by_rule, choices_of
 from training_data.logs.samples import Sample, join
 from training_data.outcomes import Outcomes
-from training_data.readers.mmbench import CIRCLE
+from training_data.readers.mmbench import CHOICES, CIRCLE
 from training_data.rows import Row, read_rows
 from training_data.scores import METRICS
 

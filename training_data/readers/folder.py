@@ -15,9 +15,8 @@ from PIL import Image
 
 from encoders.errors import DataError
 from encoders.images import open_image
+from training_data.example import PICTURE_ENDINGS
 from training_data.rows import Row, Tally
-
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass
@@ -131,7 +130,7 @@ class Folder:
         if self._index is None:
             self._index = {}
             for path in self._files():
-                if path.suffix.lower() in PICTURES:
+                if path.suffix.lower() in PICTURE_ENDINGS:
                     self._index.setdefault(path.name, []).append(path)
         return self._index.get(name, [])
 

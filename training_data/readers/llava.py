@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from training_data.example import Example
-from training_data.readers.folder import PICTURES, Folder
+from training_data.example import PICTURE_ENDINGS, Example
+from training_data.readers.folder import Folder
 from training_data.rows import TABLES, Row, Tally, ending, read_rows
 
 _IDS = ("question_id", "questionId", "id", "index", "image", "imgname")
@@ -94,7 +94,7 @@ def _given(row: Row) -> Given:
 def picture_name(name: str) -> str:
     """A picture's name without ending and without the folders between subtask and file."""
     path = PurePosixPath(name)
-    stem = path.stem if path.suffix.lower() in PICTURES else path.name
+    stem = path.stem if path.suffix.lower() in PICTURE_ENDINGS else path.name
     return "/".join([*path.parts[:-1][:1], stem])
 
 

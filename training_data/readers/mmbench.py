@@ -20,7 +20,7 @@ from training_data.rows import Row, read_rows
 from training_data.scores import listed
 
 CIRCLE = 1_000_000
-_LETTERS = "ABCDEFGH"
+CHOICES = "ABCDEFGH"  # the fields that choices stand in
 _SHORTEST_PICTURE = 64  # characters; below, a cell is an index
 
 
@@ -37,7 +37,7 @@ def read(folder: Folder, split: str | None) -> Iterator[Example]:
 def _example(folder: Folder, row: Row, cells: dict[str, str | None]) -> Example:
     index = row.integer("index")
     choices = _choices(row)
-    if (gold := row.text("answer")) not in _LETTERS[: len(choices)]:
+    if (gold := row.text("answer")) not in CHOICES[: len(choices)]:
         row.refuse(f"the field 'answer' must be one of the letters of its {len(choices)} choices", gold)
     cell = (row.optional("image") or "").strip()
     picture = _picture(row, cells) if folder.pictures else cells.get(cell) or cell  # rotations share a group either way
@@ -58,7 +58,7 @@ def _example(folder: Folder, row: Row, cells: dict[str, str | None]) -> Example:
 def _choices(row: Row) -> dict[str, str]:
     """The choices from A on, up to the first that is empty; pandas wrote "nan" for those, and "None" may be one."""
     choices: dict[str, str] = {}
-    for letter in _LETTERS:
+    for letter in CHOICES:
         text = _said(row, letter)
         if text is None and letter <= row.text("answer") and row.fields.get(letter) == "None":
             text = "None"

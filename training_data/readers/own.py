@@ -27,9 +27,7 @@ from pathlib import Path
 from training_data.example import Example
 from training_data.readers.folder import Folder
 from training_data.rows import TABLES, Row, ending, read_rows
-from training_data.scores import ANNOTATORS, LETTERS, METRICS, SOFT, YES_OR_NO, is_yes_or_no, listed
-
-_LETTERED = ("letter", "mmbench")
+from training_data.scores import ANNOTATORS, LETTERED, LETTERS, METRICS, SOFT, YES_OR_NO, is_yes_or_no, listed
 
 
 def read(folder: Folder, path: Path, gold: bool = True) -> Iterator[Example]:
@@ -50,7 +48,7 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
         row.refuse("the field 'choices' must hold two or more", list(choices), "write a list, or a|b in a table")
     if metric not in METRICS:
         row.refuse("the field 'metric' must name a metric", metric, f"use one of {', '.join(METRICS)}")
-    if metric in _LETTERED and not set(answers) <= set(LETTERS[: len(choices or ())]):
+    if metric in LETTERED and not set(answers) <= set(LETTERS[: len(choices or ())]):
         row.refuse(f"the answer to metric {metric!r} must be the letter of a choice", answers)
     if metric in SOFT and asked and len(answers) < ANNOTATORS:
         row.refuse(f"metric {metric!r} needs {ANNOTATORS} answers or more, one of each annotator", answers)
@@ -81,7 +79,7 @@ def _example(folder: Folder, dataset: str, row: Row, table: bool, gold: bool) ->
 def _are_letters(answers: Sequence[str], choices: Sequence[str], metric: str) -> bool:
     """Whether answers are letters of the choices, and not choices themselves ("A" of the choices "A" and "E")."""
     letters = set(LETTERS[: len(choices)])
-    return metric in _LETTERED or (bool(answers) and set(answers) <= letters and not set(answers) <= set(choices))
+    return metric in LETTERED or (bool(answers) and set(answers) <= letters and not set(answers) <= set(choices))
 
 
 def _with_choices(question: str, choices: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

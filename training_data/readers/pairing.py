@@ -20,8 +20,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from encoders.errors import DataError
-from training_data.example import Example
-from training_data.readers.folder import PICTURES
+from training_data.example import PICTURE_ENDINGS, Example
 from training_data.readers.llava import Given, picture_name
 from training_data.readers.mme import asked
 from training_data.readers.textvqa import question_line
@@ -139,7 +138,7 @@ def _names(example: Example) -> list[str]:
     number = str(example.meta.get("question_id"))
     names = [f"{picture_name(example.group)} {asked(example.question)}"]
     name = PurePosixPath(example.id)
-    if name.suffix.lower() in PICTURES and (last := _LAST_NUMBER.search(name.stem)):
+    if name.suffix.lower() in PICTURE_ENDINGS and (last := _LAST_NUMBER.search(name.stem)):
         names.append(f"{_LAST}{int(last.group())}")
     return [*names, number] if example.id.endswith(f"/{number}") else names
 

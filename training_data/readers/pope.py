@@ -113,6 +113,6 @@ def _example(row: Row, pairs: dict[str, Example]) -> Example:
         row.refuse(
             f"every question of {row.text('category')!r} must have a label of the same picture",
             f"{row.text('image')}: {row.text('text')}",
-            "fetch label files and questions of the same version, or pass skip_bad=True",
+            "fetch label files and questions of the same version, or skip bad rows (skip_bad=True, --skip-bad)",
         )
     return replace(pairs[row.place], id=row.name("question_id"), question=row.text("text"))
