@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from encoders.errors import DataError
+from encoders.errors import DataError, shown
 from router.competitors import Competitor, Competitors, out_of_fold
 from router.evaluation import OPERATING, Evaluation, evaluate
 from router.routed import named
@@ -145,6 +145,8 @@ def studies(
     Raises:
         DataError: as `study`; or two tests share a picture.
     """
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise DataError(f"parts of a study must be a list of names, was: {shown(parts)}; write ['nulls']")
     if unknown := [part for part in parts if part not in PARTS]:
         raise DataError(f"parts of a study are {', '.join(PARTS)}, was: {unknown[0]!r}")
     own = Router.fit(train, seed=seed) if router is None else router

@@ -207,6 +207,12 @@ def test_an_unknown_part_is_refused(tables, parts):
         study(*tables, parts=parts)
 
 
+@pytest.mark.parametrize("parts", [5, "nulls"])
+def test_parts_are_a_list(tables, parts):
+    with pytest.raises(DataError, match="parts of a study must be a list of names, was: "):
+        study(*tables, parts=parts)
+
+
 def test_tables_that_do_not_fit_together_are_refused(own, tables):
     train, test = tables
     with pytest.raises(DataError, match="without '64'"):
