@@ -50,6 +50,17 @@ def tokens(results):
     return np.array([one.visual_tokens for one in results])
 
 
+def test_a_backbone_that_cannot_share_a_mean_is_told_before_a_picture_is_opened(tiny, fitted, examples):
+    class Half:
+        def __getattr__(self, name):
+            if name == "text_tokens":
+                raise AttributeError(name)
+            return getattr(tiny, name)
+
+    with pytest.raises(BackboneError, match=r"to share a mean, .* missing: text_tokens of Half"):
+        answer_batch(examples, Budget(mean=9), backbone=Half(), router=fitted)
+
+
 @pytest.mark.parametrize("budget", ALONE, ids=str)
 def test_a_batch_is_answered_in_input_order_as_one_by_one(tiny, fitted, examples, budget):
     options = {"backbone": tiny, "router": fitted}
