@@ -67,7 +67,7 @@ def test_hand_drawn_shapes_are_known(name, shape, ground):
     assert answer(picture, "What color is the background?", **full).text == ground
 
 
-# Not every number is read (the README says so): nano-mqt takes 31 for 311, 76 for 70 and 4711 for 471.
+# Not every number is read (the README says so): nano-mqt reads 31 as 311, 76 as 70 and 4711 as 471.
 READ = ["7", "5", "10", "11", "42", "80", "86", "99", "100", "111", "305", "471", "500", "777", "988", "123"]
 READ += ["1024", "1234", "1984", "2024"]
 

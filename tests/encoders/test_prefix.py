@@ -247,10 +247,12 @@ def test_looking_ahead_is_seen_where_one_token_is_all_that_was_trained(make_tiny
     assert prefix.causal(make_tiny("mqt", ladder=(1,)))
 
 
-def test_whoever_asks_first_under_autocast_settles_nothing_for_others(make_tiny):
-    backbone = make_tiny("mqt")
+def test_whoever_asks_first_under_autocast_settles_nothing_for_others(make_tiny, monkeypatch):
+    real, seen = prefix._prefill, []
+    monkeypatch.setattr(prefix, "_prefill", lambda *a: seen.append(torch.is_autocast_enabled("cpu")) or real(*a))
     with torch.autocast("cpu", torch.bfloat16):
-        assert prefix.shares(backbone)
+        assert prefix.causal(make_tiny("mqt"))
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

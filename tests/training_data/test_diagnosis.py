@@ -78,16 +78,16 @@ def test_coin_flips_are_mostly_luck(replicates):
 def test_coin_flips_are_mostly_luck_where_costs_vary_between_replicates_too(noise):
     """An oracle's first arm then costs more than the cheapest, luck was NaN, and NaN no luck: the verdict was steep."""
     rows = outcomes(np.full((300, 4), 0.5), replicates=4)
-    cost = np.array([100, 101, 150, 200]) * np.exp(noise * np.random.default_rng(3).normal(size=(len(rows), 1)))
+    cost = np.array([100, 101, 150, 200]) * np.exp(noise * np.random.default_rng(3).normal(size=rows.cost.shape))
     found = diagnose(replace(rows, cost=cost), resamples=100)
     assert found.verdict == "mostly luck" and found.luck.value > 0.7 and not np.isnan(found.luck.low)
 
 
 def test_no_last_bit_makes_a_dearer_arm_the_best():
     rows = outcomes(np.ones((3, 4)))
-    score = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])
-    found = diagnose(replace(rows, score=score[:, [0, 1, 0, 1]]), resamples=20)
-    assert score[:, 1].mean() != score[:, 0].mean()
+    less, _, more = sorted(([0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.2, 0.3, 0.1]), key=np.mean)
+    assert np.mean(more) - np.mean(less) == pytest.approx(0, abs=1e-15) and np.mean(more) > np.mean(less)
+    found = diagnose(replace(rows, score=np.array([less, more, less, more]).T), resamples=20)
     assert found.best == "1" and found.dominated == ("4", "16", "64")
 
 
