@@ -169,14 +169,19 @@ def _read_config(folder: Path) -> tuple[LlavaConfig, dict[str, Any]]:
     try:
         arguments: dict[str, Any] = {key: tuple(value) if key in _TUPLES else value for key, value in values.items()}
         return LlavaConfig(**arguments), dict(told)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BackboneError):
+            raise
         raise BackboneError(f"{_CONFIG} in {folder.name!r} lacks a field or holds a wrong type: {error}") from error
 
 
 def _digests(folder: Path, config: LlavaConfig) -> dict[str, str]:
     """sha256 of what decides an answer, by file; of the configuration by what it says, not by how it is laid out."""
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (_WEIGHTS, _TOKENIZER)}
-    return {**files, _CONFIG: hashlib.sha256(config.canonical()).hexdigest()}
+    told = {_CONFIG: hashlib.sha256(config.canonical()).hexdigest()}
+    for name in (_WEIGHTS, _TOKENIZER):
+        with (folder / name).open("rb") as file:  # weights of many gigabytes are not held a second time
+            told[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return told
 
 
 def _check_digests(folder: Path, config: LlavaConfig, told: Mapping[str, Any]) -> None:

@@ -245,6 +245,14 @@ def test_damage_that_fits_is_refused_and_not_answered_with(folder, case):
         checkpoint.load(folder)
 
 
+@pytest.mark.parametrize("told", [5, ["a"], "x"])
+def test_digests_that_are_none_are_named(folder, told):
+    values = json.loads((folder / "config.json").read_text()) | {"sha256": told}
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(BackboneError, match=r"config\.json in 'model' lacks a field or holds a wrong type"):
+        checkpoint.load(folder)
+
+
 def test_a_folder_that_notes_no_digests_is_read(folder, tiny):
     values = json.loads((folder / "config.json").read_text())
     del values["sha256"]
