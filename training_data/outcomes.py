@@ -247,7 +247,7 @@ class Outcomes:
         Raises:
             DataError: shares are not positive numbers that sum to 1, or a part comes out empty.
         """
-        if not isinstance(shares, Sequence) or not all(finite_number(share) > 0 for share in shares):
+        if not isinstance(shares, Sequence | np.ndarray) or not all(finite_number(share) > 0 for share in shares):
             raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {shown(shares)}")
         wanted = np.asarray(shares, dtype=np.float64)
         if len(wanted) < 2 or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-9:

@@ -149,6 +149,11 @@ def test_calls_of_odd_types_are_refused_by_rule(tmp_path, call, rule):
         call(full(), tmp_path)
 
 
+def test_shares_may_be_an_array():
+    parts = full().split(np.array([0.5, 0.5]))
+    assert [part.id.tolist() for part in parts] == [part.id.tolist() for part in full().split((0.5, 0.5))]
+
+
 def test_an_empty_part_is_refused():
     with pytest.raises(DataError, match="every part of a split needs a group"):
         full(2).split((0.5, 0.5))
