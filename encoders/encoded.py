@@ -16,7 +16,7 @@ from torch import Tensor
 from encoders.connector import Connector
 from encoders.counts import whole_number
 from encoders.errors import QuestionError, shown
-from encoders.weights import version
+from encoders.weights import held, version
 
 
 class _Prepared(NamedTuple):
@@ -62,7 +62,7 @@ class LlavaImages:
     @torch.inference_mode()
     def tokens(self, m: int) -> Tensor:
         """Nested tokens (n, m, D); what was computed for one m serves every other that it can, until weights change."""
-        prepared, weights = self._prepared, version(self._connector.state_dict().values())
+        prepared, weights = self._prepared, version(held(self._connector))
         if prepared is None or prepared.weights != weights or (prepared.m < m and not self._connector.prepares_all):
             weight = next(self._connector.parameters())  # patches stay as they were made, the model may have moved on
             patches = self.patches.to(weight.device, weight.dtype)

@@ -35,7 +35,7 @@ from encoders.mqt import MatryoshkaQueryTransformer
 from encoders.prompts import check_list, check_question, check_unicode, template
 from encoders.sampling import METHODS, SampledProjection
 from encoders.splice import SplicedBatch
-from encoders.weights import digest, version
+from encoders.weights import digest, held, version
 
 
 def _connector(config: LlavaConfig, patches: int, width: int, out_width: int) -> Connector:
@@ -105,7 +105,7 @@ class NestedLlava(nn.Module):
     @property
     def weights_version(self) -> object:
         """A value that changes whenever weights are replaced or changed in place; cheap to compare."""
-        return version(self.state_dict().values())
+        return version(held(self))
 
     @property
     def fingerprint(self) -> str:
