@@ -20,7 +20,6 @@ from encoders.loading import load, packaged
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 _ROUTING = ("router_study", "routing_overhead", "certificates")
-_IDENTITY = "data set's name"
 _ROWS = {
     "best constant": "constant",
     "hull of fixed arms": "hull",
@@ -29,7 +28,7 @@ _ROWS = {
     "question only": "question only",
     "picture only": "image only",
     "logistic regression per arm": "logistic regression per arm",
-    "the data set's name": _IDENTITY,
+    "the data set's name": "data set's name",
     "**this router** (question and picture)": "router",
     "question and picture, + probe where it pays (cost paid)": "+ probe where it pays",
     "question and picture, + probe, were it free": "+ probe, were it free",
@@ -140,41 +139,35 @@ def router() -> str:
         cells = [_cells(test, name, study) for test in tests]
         if all(cells):
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    first = tests[0]
+    both = " and ".join
+    gaps = both(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
+    over = both("{:.3f} [{:.3f}, {:.3f}]".format(*test["router"]["over_identity"]) for test in tests)
+    over_by_seed = both(f"{mean(test['over_identity_by_seed']):.3f}" for test in tests)
+    slopes = both(f"{test['router']['slope']:.2f}" for test in tests)
+    taken, probed = (
+        both(f"{_share(test, name):.0%}" for test in tests) for name in ("router", "+ probe where it pays")
+    )
+    taken_by_seed = both(f"{test['share_of_privileged']:.0%}" for test in tests)
+    costs = ", ".join(
+        f"{row['features_ms']:.1f} ms of features and {row['decision_ms']:.1f} ms of decision on {name}"
+        for name, row in overhead.items()
+        if isinstance(row, dict)
+    )
+    commits = ", ".join(f"{name} {found['commit']}" for name, found in measured.items())
     lines += [
         "",
-        f"- Over {len(first['gap_by_seed'])} seeds G is "
-        + " and ".join(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
-        + "; over the data set's name it is "
-        + " and ".join("{:.3f} [{:.3f}, {:.3f}]".format(*test["router"]["over_identity"]) for test in tests)
-        + " more (over the seeds "
-        + " and ".join(f"{mean(test['over_identity_by_seed']):.3f}" for test in tests)
-        + "). Gains come true at a slope of "
-        + " and ".join(f"{test['router']['slope']:.2f}" for test in tests)
-        + ".",
-        "- Of the privileged router's area the router takes "
-        + " and ".join(f"{_share(test, 'router'):.0%}" for test in tests)
-        + " (over the seeds "
-        + " and ".join(f"{test['share_of_privileged']:.0%}" for test in tests)
-        + "), with the probe "
-        + " and ".join(f"{_share(test, '+ probe where it pays'):.0%}" for test in tests)
-        + ".",
-        "- One question costs the router "
-        + ", ".join(
-            f"{row['features_ms']:.1f} ms of features and {row['decision_ms']:.1f} ms of decision on {name}"
-            for name, row in overhead.items()
-            if isinstance(row, dict)
-        )
-        + f", on one core. Fitting took {study['fit_seconds']:.0f} s and at most {study['peak_gib']:.1f} GiB "
-        f"({study['cpu']}).",
+        f"- Over {len(tests[0]['gap_by_seed'])} seeds G is {gaps}; over the data set's name it is {over} more (over "
+        f"the seeds {over_by_seed}). Gains come true at a slope of {slopes}.",
+        f"- Of the privileged router's area the router takes {taken} (over the seeds {taken_by_seed}), with the probe "
+        f"{probed}.",
+        f"- One question costs the router {costs}, on one core. Fitting took {study['fit_seconds']:.0f} s and at most "
+        f"{study['peak_gib']:.1f} GiB ({study['cpu']}).",
         "- Promises: over 1,000 calibration sets of 5,000 pictures, drawn with replacement from the router's own, a "
         "certified loss of one point was exceeded in "
         f"{promises['max_loss .01, 5000']['violations']:.1%} and a share of 5 % broken in "
         f"{promises['max_broken .05, 5000']['violations']:.1%} of them (10 % are allowed).",
         "",
-        f"Intervals are of {study['resamples']:,} resamples of the pictures. (`benchmarks/`: "
-        + ", ".join(f"{name} {found['commit']}" for name, found in measured.items())
-        + ".)",
+        f"Intervals are of {study['resamples']:,} resamples of the pictures. (`benchmarks/`: {commits}.)",
     ]
     return "\n".join(lines)
 

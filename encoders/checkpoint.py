@@ -169,9 +169,9 @@ def _read_config(folder: Path) -> tuple[LlavaConfig, dict[str, Any]]:
     try:
         arguments: dict[str, Any] = {key: tuple(value) if key in _TUPLES else value for key, value in values.items()}
         return LlavaConfig(**arguments), dict(told)
+    except BackboneError:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, BackboneError):
-            raise
         raise BackboneError(f"{_CONFIG} in {folder.name!r} lacks a field or holds a wrong type: {error}") from error
 
 

@@ -67,6 +67,11 @@ def check_list(what: str, texts: object) -> None:
         raise QuestionError(f"{what} must be a list of strings, was: {shown(texts)}; write [text]")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written down: it holds no lone surrogate."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text
+
+
 def check_unicode(text: str, what: str) -> str:
     """Refuse lone surrogates, which no tokenizer can encode."""
     try:

@@ -75,9 +75,9 @@ def answer_batch(
     limit, model = Budget.of(budget), loaded(backbone)
     rule: Any = rule_for(model, router)
     shared = limit is not None and limit.mean is not None
-    if shared and not hasattr(rule, "decide_together"):
-        raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
     if shared:
+        if not hasattr(rule, "decide_together"):
+            raise BudgetError(f"a mean is shared out by a router, was: {limit} without one; fit one, or give a cap")
         check_has(model, _SHARING, "to share a mean", "give every question a cap")
     if isinstance(examples, str | bytes) or not isinstance(examples, Iterable):
         raise DataError(

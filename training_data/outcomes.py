@@ -18,6 +18,7 @@ import numpy as np
 from encoders.cost import is_name
 from encoders.counts import finite_number
 from encoders.errors import DataError, shown
+from encoders.prompts import is_unicode
 from training_data import store, tables
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Outcomes:
         for name in ("id", "group", "dataset", "question"):
             # questions differ in length too much for one width
             values = np.asarray(getattr(self, name), dtype=object)
-            if wrong := [value for value in values.flat if not _says(value, name) or _is_torn(value)]:
+            if wrong := [value for value in values.flat if not _says(value, name)]:
                 raise DataError(f"{name} must be a text for every example, was: {wrong[0]!r} among {len(ids):,}")
             column = values if name == "question" else values.astype(np.str_)
             if column.shape != ids.shape:
@@ -247,11 +248,9 @@ class Outcomes:
         Raises:
             DataError: shares are not positive numbers that sum to 1, or a part comes out empty.
         """
-        if not isinstance(shares, Sequence | np.ndarray) or not all(finite_number(share) > 0 for share in shares):
+        wanted = [finite_number(share) for share in shares] if isinstance(shares, Sequence | np.ndarray) else []
+        if len(wanted) < 2 or not all(share > 0 for share in wanted) or abs(sum(wanted) - 1) > 1e-9:
             raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {shown(shares)}")
-        wanted = np.asarray(shares, dtype=np.float64)
-        if len(wanted) < 2 or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-9:
-            raise DataError(f"shares must be two or more positive numbers that sum to 1, was: {tuple(shares)}")
         if by not in ("group", "id", "dataset"):
             raise DataError(f"a split goes by group, id or dataset, was: {by!r}")
         keys, back = np.unique(getattr(self, by), return_inverse=True)
@@ -375,12 +374,7 @@ def _unit(seed: int, key: str) -> float:
 def _says(value: object, name: str) -> bool:
     """Whether a cell says something: a question in words; a name may be a number, but not a missing one."""
     missing = value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
-    return isinstance(value, str) or (name != "question" and not missing)
-
-
-def _is_torn(value: object) -> bool:
-    """Whether a text holds lone surrogates, which no file can."""
-    return isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value
+    return is_unicode(value) if isinstance(value, str) else name != "question" and not missing
 
 
 def _glance(array: np.ndarray) -> str:

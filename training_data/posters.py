@@ -71,9 +71,11 @@ def _repeating(rng: np.random.Generator) -> str:
 def _add_print(draft: Draft, text: str) -> None:
     height, paper = log_uniform(draft.rng, 12, 66), draft.free_colour() if draft.rng.random() < 0.2 else None
     face = _PILLOW.get(draft.style) if draft.rng.random() < 0.4 else None
-    while not draft.add_print(text, height, paper) or face not in (None, draft.prints[0].font):
-        height *= 1 if draft.prints else 0.9
-        draft.prints.clear()
+    while not draft.prints:
+        if not draft.add_print(text, height, paper):
+            height *= 0.9
+        elif face not in (None, draft.prints[0].font):
+            draft.prints.clear()
     item = draft.prints[0]
     if luminance(item.paper_tone or draft.ground.tone) > 150 and draft.rng.random() < 0.6:
         draft.prints[0] = replace(item, ink=(0, 0, 0))

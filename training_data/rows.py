@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 from encoders.counts import finite_number
 from encoders.errors import DataError, shown
+from encoders.prompts import is_unicode
 from training_data.example import Example
 
 MAX_BYTES = 4 << 30  # of one unpacked file; a gzip of zeros must not fill the memory
@@ -75,9 +76,7 @@ class Row:
 
     def whole(self, name: str, text: str) -> str:
         """`text` of the field `name`, which must be one that can be written down."""
-        try:
-            text.encode()
-        except UnicodeEncodeError:
+        if not is_unicode(text):
             self.refuse(f"the field {name!r} must be valid Unicode (no lone surrogates)", text)
         return text
 
@@ -362,10 +361,11 @@ def _row(path: Path, place: str, value: object, key: str = "") -> Row:
 
 
 def _table_rows(path: Path, separator: str, tally: Tally) -> Iterator[Row]:
+    text = read_text(path)
     with _CELLS:
         before = csv.field_size_limit(min(MAX_BYTES, 2**31 - 1))  # pictures as base64; a C long has 32 bits on Windows
         try:
-            reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator, strict=True)
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
             lines = [(reader.line_num, cells) for cells in reader if cells]
         except csv.Error as error:
             raise DataError(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from encoders.errors import DataError, MatryoshkaError, shown
 from encoders.images import open_image
+from encoders.prompts import is_unicode
 from training_data.example import Example, Source, drawn
 from training_data.outcomes import Outcomes
 from training_data.readers import read, read_own
@@ -135,7 +136,7 @@ def _check_names(example: Example, place: int) -> None:
     """Refuse what no outcomes file could hold, before a model is asked."""
     for name in ("id", "group", "dataset"):
         value = getattr(example, name)
-        if not isinstance(value, str) or value.encode("utf-8", "replace").decode() != value:
+        if not isinstance(value, str) or not is_unicode(value):
             raise DataError(f"{name} of an example must be valid text, was: {shown(value)} at place {place}; mend it")
     try:
         json.dumps(dict(example.meta), default=str, sort_keys=True)

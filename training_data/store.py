@@ -229,9 +229,9 @@ def read(path: Path, partial: bool = False) -> dict[str, Any]:
         if stray:
             raise ValueError(f"{stray} measurements of no example or arm")
         return _columns(path, about, examples, measured)
+    except DataError:
+        raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path.name} must hold what a sweep wrote, was: damaged ({error}); measure again") from error
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -212,7 +213,8 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
             "path"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be made need not go
+            part.unlink()
 
 
 def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

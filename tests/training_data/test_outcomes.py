@@ -141,6 +141,10 @@ def test_shares_must_sum_to_one(shares):
             r"o\.csv needs a folder that exists and can be written, was: No such",
         ),
         (lambda o, p: o.save(p / "no" / "o.parquet"), r"o\.parquet needs a folder that exists"),
+        (
+            lambda o, p: o.save((p / "file").write_text("") or p / "file" / "o.csv"),
+            r"o\.csv needs a folder that exists",
+        ),
         (lambda o, p: o.save(p / "no" / "o.sqlite"), r"o\.sqlite needs a folder that exists"),
     ],
 )
