@@ -143,6 +143,8 @@ def router() -> str:
     gaps = both(f"{test['gap_mean']:.3f} (style {name})" for name, test in study["tests"].items())
     over = both("{:.3f} [{:.3f}, {:.3f}]".format(*test["router"]["over_identity"]) for test in tests)
     over_by_seed = both(f"{mean(test['over_identity_by_seed']):.3f}" for test in tests)
+    same = both("{:.0%} [{:.0%}, {:.0%}]".format(*test["router"]["same_score_99"]) for test in tests)
+    same_by_seed = both(f"{mean(test['same_score_99_by_seed']):.0%}" for test in tests)
     slopes = both(f"{test['router']['slope']:.2f}" for test in tests)
     taken, probed = (
         both(f"{_share(test, name):.0%}" for test in tests) for name in ("router", "+ probe where it pays")
@@ -158,6 +160,9 @@ def router() -> str:
         "",
         f"- Over {len(tests[0]['gap_by_seed'])} seeds G is {gaps}; over the data set's name it is {over} more (over "
         f"the seeds {over_by_seed}). Gains come true at a slope of {slopes}.",
+        f"- Where both curves have 99 % of full's score, the router costs {same} less than the hull (over the seeds "
+        f"{same_by_seed}): what routing is worth at one score, read off the test's own curves. The operating point is "
+        "what somebody gets who fixed a price before.",
         f"- Of the privileged router's area the router takes {taken} (over the seeds {taken_by_seed}), with the probe "
         f"{probed}.",
         f"- One question costs the router {costs}, on one core. Fitting took {study['fit_seconds']:.0f} s and at most "

@@ -46,6 +46,7 @@ def figures(found: Evaluation) -> dict[str, Any]:
         "beyond_hull": saving.beyond_hull,
         "tokens_99": None if saving.tokens is None else round(saving.tokens, 1),
         "saved_99_hull": [round(getattr(saving.against_hull, end), 4) for end in ("value", "low", "high")],
+        "same_score_99": [round(getattr(saving.same_score, end), 4) for end in ("value", "low", "high")],
         "kept_99": round(saving.kept.value, 4),
         "skill": round(found.brier_skill.value, 4),
         "slope": round(found.gain_slope.value, 3),
@@ -102,6 +103,7 @@ def main() -> None:
         gaps = [one.gap_recovered.value for one in seeds]
         over = [one.gap_recovered_over_identity.value for one in seeds]
         saved = [one.savings[0.99].against_hull.value for one in seeds]
+        same = [one.savings[0.99].same_score.value for one in seeds]
         kept = [one.savings[0.99].kept.value for one in seeds]
         areas = [one.gap.gained for one in seeds]
         rows = {row.name: figures(row.evaluation) for row in found.rows}
@@ -117,6 +119,7 @@ def main() -> None:
             "gap_mean": round(statistics.mean(gaps), 4),
             "over_identity_by_seed": [round(value, 4) for value in over],
             "saved_99_hull_by_seed": [round(value, 4) for value in saved],
+            "same_score_99_by_seed": [round(value, 4) for value in same],
             "kept_99_by_seed": [round(value, 4) for value in kept],
             "identity": round(own.gap_recovered_identity.value, 4),
             "share_of_privileged": None

@@ -131,8 +131,8 @@ class MatryoshkaPooling(Connector):
 
     def flops(self, patches: int, m: int) -> int:
         """Multiply-adds times two of the projector, per picture; pooling's additions are not counted."""
-        products = [weight.numel() for weight in self.projector.parameters() if weight.ndim == 2]
-        return 2 * patches * sum(products)
+        layers = [layer for layer in self.projector if isinstance(layer, nn.Linear)]
+        return 2 * patches * sum(layer.in_features * layer.out_features for layer in layers)
 
 
 def tile_grid(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,19 +36,19 @@ class SplicedBatch:
         visual = self._visual()
         device = visual[0].device
         texts = [[*suffix, *target] for suffix, target in zip(self.suffixes, self.targets, strict=True)]
-        lengths = np.array([len(start) + m + len(text) for m, text in zip(self.m, texts, strict=True)])
-        self.longest = int(lengths.max())
+        lengths = [len(start) + m + len(text) for m, text in zip(self.m, texts, strict=True)]
+        self.longest = max(lengths)
         backbone.check_length(self.longest)
         ids = torch.tensor([*start, *chain.from_iterable(texts)], device=device)
         head, *tails = backbone.embed(ids).split([len(start), *map(len, texts)])
-        pads = self.longest - lengths
-        nothing = head.new_zeros(int(pads.max()), head.shape[-1])
-        parts = zip(pads.tolist(), visual, tails, strict=True)
+        pads = [self.longest - length for length in lengths]
+        nothing = head.new_zeros(max(pads), head.shape[-1])
+        parts = zip(pads, visual, tails, strict=True)
         rows = [torch.cat([nothing[:pad], head, own.to(head.dtype), tail]) for pad, own, tail in parts]
         self.embeds = rows[0][None] if len(rows) == 1 else torch.stack(rows)
-        places = np.arange(self.longest) - pads[:, None]
-        self.positions = torch.tensor(places.clip(min=0), device=device)
-        self.mask = torch.tensor(places >= 0, dtype=torch.int64, device=device) if pads.any() else None
+        places = torch.arange(self.longest, device=device) - torch.tensor(pads, device=device)[:, None]
+        self.positions = places.clamp(min=0)
+        self.mask = (places >= 0).long() if any(pads) else None
 
     def _visual(self) -> list[Tensor]:
         """Each row's m visual tokens, one connector pass for each m that occurs, the largest first."""

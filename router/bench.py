@@ -178,6 +178,8 @@ class Bench:
             figures[f"kept {share}"] = ratio(score, full_score)
             figures[f"against full {share}"] = 1 - cost / full_cost
             figures[f"against hull {share}"] = 1 - cost / (float(seen.fixed.cost[-1]) if math.isinf(least) else least)
+            wanted = share * full_score
+            figures[f"same score {share}"] = 1 - reach(seen.router, wanted) / reach(seen.fixed, wanted)
         return figures
 
 
@@ -202,9 +204,9 @@ def outside(fixed: Curve, cost: np.ndarray, dearest: float) -> np.ndarray:
     return (cost < fixed.cost[0] * (1 - NEAR)) | (cost > dearest * (1 + NEAR))
 
 
-def reach(fixed: Curve, score: float) -> float:
-    """The least cost at which F has this score, infinite where it never does, whatever the last bit says."""
-    return fixed.reach(score - 1e-12 * abs(score))
+def reach(curve: Curve, score: float) -> float:
+    """The least cost at which a curve has this score, infinite where it never does, whatever the last bit says."""
+    return curve.reach(score - 1e-12 * abs(score))
 
 
 def _between(fixed: Curve, cost: np.ndarray, score: np.ndarray, end: tuple[float, float]) -> Curve:

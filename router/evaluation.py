@@ -224,6 +224,7 @@ def _saving(
         kept=found[f"kept {share}"],
         against_full=found[f"against full {share}"],
         against_hull=found[f"against hull {share}"],
+        same_score=found[f"same score {share}"],
         beyond_hull=math.isinf(reach(seen.fixed, score)),
         tokens=None if m is None else float(m[bench.taken(share)].mean()),
     )

@@ -32,6 +32,8 @@ class Saving:
         kept: score over full's score on test rows.
         against_full: 1 - cost / full's cost.
         against_hull: 1 - cost / the least cost at which a mixture of fixed arms has this score.
+        same_score: 1 - R's least cost / F's, both where they have the share itself: what routing is worth at that score
+            on these pictures, read off the two curves; no price is fixed for it, so nobody is promised it.
         beyond_hull: no mixture has this score; the saving is against the hull's dearest end.
         tokens: mean visual tokens asked for on test rows; None where arms stand for no m.
     """
@@ -42,6 +44,7 @@ class Saving:
     kept: Estimate
     against_full: Estimate
     against_hull: Estimate
+    same_score: Estimate
     beyond_hull: bool
     tokens: float | None = None
 
@@ -245,6 +248,8 @@ def _savings(found: Evaluation) -> list[str]:
         asked = "" if saving.tokens is None else f"{saving.tokens:<8.4g}"
         line = f"{_percent(share) + ' %':<9}{saving.score:<9.4f}{''.join(figures)}{asked}{'; '.join(notes)}"
         lines.append(line.rstrip())
+    same = _figure(found.savings[0.99].same_score, "z.3f")
+    lines.append(f"of the hull's cost saved where both curves have 99 % of full's score: {same}")
     lines += ["", f"{'at, of full':<14}{'cost':<12}{'router score':<14}{'hull score':<14}oracle score"]
     for share, beside in found.at_share.items():
         scores = (f"{_figure(value, 'z.4f'):<14}" for value in (beside.router, beside.hull, beside.oracle))
@@ -302,7 +307,7 @@ def _told(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _saving(saving: Saving) -> dict[str, Any]:
     told: dict[str, Any] = {"price": saving.price, "score": _number(saving.score), "cost": _number(saving.cost)}
-    for name in ("kept", "against_full", "against_hull"):
+    for name in ("kept", "against_full", "against_hull", "same_score"):
         told |= _told(name, getattr(saving, name))
     return told | {"beyond_hull": saving.beyond_hull, "mean_visual_tokens": saving.tokens}
 

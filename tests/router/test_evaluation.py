@@ -87,8 +87,10 @@ def test_savings_by_hand():
     kept = hand().savings[0.99]
     assert (kept.price, kept.cost, kept.score) == (0, pytest.approx(3), pytest.approx(2 / 3))
     assert (kept.kept.value, kept.against_full.value, kept.against_hull.value) == pytest.approx((1, 1 / 4, 1 / 4))
+    assert kept.same_score.value == pytest.approx(1 - 2.98 / 3.94)  # where R and F have .66
     paid = hand(routing_cost=0.5).savings[0.99]
     assert (paid.cost, paid.against_full.value) == pytest.approx((3.5, 1 / 8))
+    assert paid.same_score.value == pytest.approx(1 - 3.48 / 3.94)
     too_much = hand(routing_cost=1.5).savings[0.99]
     assert (too_much.price, too_much.cost, too_much.against_full.value) == (None, 4, 0)
 
@@ -122,6 +124,16 @@ def test_the_price_of_a_saving_comes_from_calibration_alone():
     calibration = routed(CURVE, SCORE, [1, 4], prefix="c")
     lost = judged(routed(CURVE, [[0, 0], [0, 0], [0, 1]], [1, 4]), calibration).savings[0.99]
     assert (lost.price, lost.score, lost.kept.value) == (0, 0, 0)
+    assert lost.same_score.value == pytest.approx(1 - 3.99 / 3.97)  # the two upgrades before the last buy nothing
+
+
+def test_the_saving_at_the_same_score_is_read_off_the_curves_whatever_price_was_fixed():
+    test = routed(CURVE, SCORE, [1, 4])
+    prices = hand().savings[0.99].price, math.nan
+    given = [judged(test, test, operating=price).savings[0.99] for price in prices]
+    assert given[0].kept.value == given[1].kept.value == 1
+    assert [one.against_hull.value for one in given] == pytest.approx([1 / 4, 0], abs=1e-9)
+    assert given[0].same_score.value == given[1].same_score.value == pytest.approx(1 - 2.98 / 3.94)
 
 
 def test_a_score_that_no_mixture_has_is_held_against_the_end_of_the_hull():
