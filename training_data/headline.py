@@ -332,10 +332,16 @@ def _lettered(answers: _AnswerFile) -> list[Given]:
 
 
 def _rotated(example: Example, row: Row) -> Example:
-    """The example with its choices as this round put them."""
+    """The example with its choices as this round put them; as it is where the right one was none of them.
+
+    LLaVA offers no choice from the first one on that is called "None": then no letter of those it offered is right.
+    """
     if not row.has("option_char"):
         return example
     options, letters = row.texts("options"), row.texts("option_char")
+    first = (example.choices or ())[: len(options)]
+    if tuple(options) == first and tuple(letters) == tuple(LETTERS[: len(first)]):
+        return example
     if len(options) != len(letters) or example.answers[0] not in letters:
         row.refuse("options and option_char must be rotations of the question's choices", letters)
     return replace(example, choices=options, answers=(LETTERS[letters.index(example.answers[0])],))

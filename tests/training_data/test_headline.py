@@ -601,6 +601,17 @@ def test_mmbench_may_offer_none_as_a_choice(tmp_path):
     assert figures == near({"accuracy": 100, "n": 2, "unparsed": 0})
 
 
+def test_mmbench_is_not_won_where_llava_left_out_the_right_choice(tmp_path):
+    """Its loop over the choices ends before the first that is called "None", though it or a later one be right."""
+    write(tmp_path / "mmbench.tsv", "index\tquestion\tA\tB\tC\tD\tanswer\timage\n1\t?\tOne\tTwo\tNone\tMany\tD\tx\n")
+    offered = {"question_id": 1, "text": "B", "options": ["One", "Two"], "option_char": ["A", "B"]}
+    figures = headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(offered)))
+    assert figures == near({"accuracy": 0, "n": 1, "unparsed": 0})
+    other = offered | {"options": ["Two", "One"]}
+    with pytest.raises(DataError, match="must be rotations of the question's choices"):
+        headline("mmbench", tmp_path, write(tmp_path / "a.jsonl", lines(other)))
+
+
 def test_mmbench_reads_vlmevalkits_table_by_its_prediction(tmp_path):
     mmbench(tmp_path, rotations=False)
     table = "index\tquestion\tA\tB\tanswer\tprediction\n1\t?\tred\tblue\tB\tA\n2\t?\tbig\ttiny\tA\tbig\n"

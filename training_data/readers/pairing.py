@@ -163,7 +163,7 @@ def _meant(
         given.row.refuse(
             "ids start anew in every label file, so answers need a category or POPE's question file",
             given.id,
-            "add llava_pope_test.jsonl to the data folder",
+            "add llava_pope_test.jsonl to the data folder, or give the folder above, where LLaVA keeps it",
         )
     if numbered or prompted:
         return numbered or prompted
