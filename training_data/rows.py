@@ -374,7 +374,7 @@ def _table_rows(path: Path, separator: str, tally: Tally) -> Iterator[Row]:
         finally:
             csv.field_size_limit(before)
     header = [name.strip() for name in lines[0][1]]
-    if len(set(header)) < len(header) or "" in header:
+    if len(set(header)) < len(header) or "" in header[1:]:  # the first without a name is an index that pandas wrote
         raise DataError(f"{path.name}, line 1: columns must have names, each its own, was: {header}; mend the header")
     yield from tally.each(lines[1:], lambda line: _table_row(path, f"line {line[0]}", header, line[1]))
 
@@ -382,7 +382,7 @@ def _table_rows(path: Path, separator: str, tally: Tally) -> Iterator[Row]:
 def _table_row(path: Path, place: str, header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
         Row(path.name, place, {}).refuse(f"a line must have {len(header)} cells like its header", f"{len(cells)} cells")
-    return Row(path.name, place, {name: cell or None for name, cell in zip(header, cells, strict=True)})
+    return Row(path.name, place, {name: cell or None for name, cell in zip(header, cells, strict=True) if name})
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

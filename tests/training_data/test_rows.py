@@ -114,8 +114,15 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 TABLES = {
     "short line": ("a,b\n1\n", r"bad\.csv, line 2: a line must have 2 cells like its header, was: '1 cells'"),
     "open quote": ('a,b\n1,"x\n', r"bad\.csv, line 2: a table must be whole"),
+    "a later column without a name": ("a,\n1,2\n", r"columns must have names, each its own, was: \['a', ''\]"),
+    "two columns without a name": (",,a\n0,1,2\n", r"columns must have names, each its own, was: \['', '', 'a'\]"),
     "two columns of one name": ("a,a\n1,2\n", r"columns must have names, each its own, was: \['a', 'a'\]"),
 }
+
+
+def test_the_index_that_pandas_writes_is_no_column(tmp_path):
+    (tmp_path / "a.csv").write_text(",a,b\n0,1,2\n1,3,4\n")
+    assert [row.fields for row in read_rows(tmp_path / "a.csv")] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
 
 
 @pytest.mark.parametrize(("text", "message"), TABLES.values(), ids=TABLES.keys())
