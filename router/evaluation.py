@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from training_data.bootstrap import Estimate, Resamples
 from training_data.curves import Curve, group_sums, oracle_curve
 from training_data.oracle import by_replicate, complete, replicate_oracle
 
-__all__ = ["Beside", "Evaluation", "Routed", "Saving", "evaluate", "price_grid"]
+__all__ = ["Beside", "Evaluation", "Fixed", "Routed", "Saving", "evaluate", "price_grid"]
 
 SHARES = (0.95, 0.99, 1.0)  # of full's score, that is to be kept
 OPERATING = 0.99  # of these, where choices are counted
@@ -30,22 +31,42 @@ _HALF_WAY = "half-way"  # the mean between the only two arms
 OF_COST = (0.10, 0.25, 0.50)  # of full's cost
 
 
+class Fixed(NamedTuple):
+    """All that was fixed before a test row was seen.
+
+    Attributes:
+        calibration: rows of other pictures, unseen by the fit too.
+        arms: k names.
+        full: number of the best constant arm on training data.
+        m: (k,) visual tokens asked for; None where arms stand for no m.
+        unit: what costs are counted in.
+        known: what training rows say of each data set; None for the calibration rows.
+        trained: names of all pictures that were trained or calibrated on; None for the calibration rows'.
+        prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
+        operating: the price that a router goes by where nobody names one, which its saving at 99 % is then of; NaN for
+            full. None: as for the other shares, the price that keeps it on the calibration rows.
+        routing_cost: in the unit, added to every routed answer's cost and to no constant's.
+    """
+
+    calibration: Routed
+    arms: Sequence[str]
+    full: int
+    m: np.ndarray | None = None
+    unit: str = "tflops"
+    known: Known | None = None
+    trained: np.ndarray | None = None
+    prices: np.ndarray | None = None
+    operating: float | None = None
+    routing_cost: float = 0.0
+
+
 def evaluate(
     test: Routed,
-    calibration: Routed,
+    fixed: Fixed,
     *,
-    arms: Sequence[str],
-    full: int,
-    m: np.ndarray | None = None,
-    known: Known | None = None,
-    trained: np.ndarray | None = None,
-    prices: np.ndarray | None = None,
-    operating: float | None = None,
-    routing_cost: float = 0.0,
     at: Sequence[float] = (),
     replicate: np.ndarray | None = None,
     id: np.ndarray | None = None,
-    unit: str = "tflops",
     router_ms: float = math.nan,
     resamples: int = 2000,
     seed: int = 0,
@@ -59,20 +80,10 @@ def evaluate(
 
     Args:
         test: rows the router has never seen.
-        calibration: rows of other pictures, unseen by the fit too.
-        arms: k names.
-        full: number of the best constant arm on training data.
-        m: (k,) visual tokens asked for; None where arms stand for no m.
-        known: what training rows say of each data set; None for the calibration rows.
-        trained: names of all pictures that were trained or calibrated on; None for the calibration rows'.
-        prices: (p,) at least 0, of which R is made; None for `price_grid(calibration)`.
-        operating: the price that a router goes by where nobody names one, which its saving at 99 % is then of; NaN for
-            full. None: as for the other shares, the price that keeps it on the calibration rows.
-        routing_cost: in the table's unit, added to every routed answer's cost and to no constant's.
+        fixed: without a look at them.
         at: costs at which to read R.
         replicate: (n,) int, with `id`: 0 marks the examples, the others serve only the cross-fitted oracle.
         id: (n,) the example of each test row.
-        unit: what costs are counted in.
         router_ms: what predicting one test row took.
         resamples: of the test pictures.
         seed: of the resamples.
@@ -80,13 +91,15 @@ def evaluate(
     Raises:
         DataError: arms, full, costs, prices or replicates that do not fit the rows.
     """
-    _check(test, calibration, arms, full, routing_cost, at)
-    asked = price_grid(calibration) if prices is None else price_array(prices)
-    own = {} if operating is None else {OPERATING: operating}
-    asked = np.unique([*asked, *(price for price in own.values() if not math.isnan(price))])[::-1]
+    _check(test, fixed, at)
+    calibration, full, routing_cost, own = fixed.calibration, fixed.full, fixed.routing_cost, fixed.operating
+    prices = price_grid(calibration) if fixed.prices is None else price_array(fixed.prices)
+    if own is not None and not math.isnan(own):
+        prices = np.unique([*prices, own])[::-1]
     rows, replicated = _parted(test, replicate, id)
-    named = Known.of(calibration.dataset, calibration.score, calibration.cost) if known is None else known
-    bench = Bench(rows, calibration, named, asked, full, routing_cost, SHARES, own)
+    known = Known.of(calibration.dataset, calibration.score, calibration.cost) if fixed.known is None else fixed.known
+    operating = {} if own is None else {OPERATING: own}
+    bench = Bench(rows, calibration, known, prices, full, routing_cost, SHARES, operating)
     means, seen = _even(bench)
     drawn = Resamples(rows.group, resamples, seed)
     found = _intervals(bench, drawn)
@@ -94,21 +107,22 @@ def evaluate(
     fair, fair_gap = None, math.nan
     if replicated is not None:
         all_rows, fair = replicated
-        again = _even(Bench(all_rows, calibration, named, asked, full, routing_cost, SHARES))[1]
+        again = _even(Bench(all_rows, calibration, known, prices, full, routing_cost, SHARES))[1]
         fair_gap = against(again.router, again.fixed, fair)
-    count = np.bincount(bench.taken(OPERATING), minlength=len(arms))
+    count = np.bincount(bench.taken(OPERATING), minlength=len(fixed.arms))
     full_cost = means.policy(None, full)[0]
+    trained = calibration.group if fixed.trained is None else fixed.trained
     return Evaluation(
-        arms=tuple(arms),
-        full=arms[full],
+        arms=tuple(fixed.arms),
+        full=fixed.arms[full],
         arm_cost=tuple(means.cost.tolist()),
         arm_score=tuple(means.score.tolist()),
-        unit=unit,
+        unit=fixed.unit,
         routing_cost=float(routing_cost),
         rows=len(rows),
         pictures=drawn.pictures.size,
-        shared_pictures=np.intersect1d(drawn.pictures, calibration.group if trained is None else trained).size,
-        prices=asked.size,
+        shared_pictures=np.intersect1d(drawn.pictures, trained).size,
+        prices=prices.size,
         dropped=int(outside(seen.fixed, means.routed_cost, full_cost).sum()),
         curve=seen.router,
         hull=seen.fixed,
@@ -124,14 +138,14 @@ def evaluate(
         gap_recovered_over_identity=found["over identity"],
         gap_recovered_full_charge=against(seen.router, seen.fixed, costly),
         gap_recovered_crossfit=fair_gap,
-        savings={share: _saving(share, bench, means, seen, asked, found, m) for share in SHARES},
+        savings={share: _saving(share, bench, means, seen, prices, found, fixed.m) for share in SHARES},
         at_share={share: _beside(share * full_cost, seen) for share in OF_COST},
         score_at_cost={cost: float(seen.router.at(cost)) for cost in at},
         brier=float(means.brier[0]),
         brier_identity=float(means.brier[1]),
         brier_skill=found["skill"],
         gain_slope=found["slope"],
-        adherence=_adherence(rows, calibration, arms),
+        adherence=_adherence(rows, calibration, fixed.arms),
         members=_members(rows, bench),
         router_ms=router_ms,
         choice_count=tuple(count.tolist()),
@@ -139,10 +153,9 @@ def evaluate(
     )
 
 
-def _check(
-    test: Routed, calibration: Routed, arms: Sequence[str], full: int, routing_cost: float, at: Sequence[float]
-) -> None:
-    for name, rows in (("test", test), ("calibration", calibration)):
+def _check(test: Routed, fixed: Fixed, at: Sequence[float]) -> None:
+    arms = fixed.arms
+    for name, rows in (("test", test), ("calibration", fixed.calibration)):
         if rows.score.shape[1] != len(arms):
             raise DataError(
                 f"{name} rows need one column per arm ({len(arms)}), was: {rows.score.shape[1]}; give both the "
@@ -150,9 +163,9 @@ def _check(
             )
     if len(set(arms)) < len(arms):
         raise DataError(f"arms need different names, was: {', '.join(arms)}; rename one")
-    if not 0 <= full < len(arms):
-        raise DataError(f"full must be the number of one of {len(arms)} arms, counted from 0, was: {full}")
-    check_routing_cost(routing_cost)
+    if not 0 <= fixed.full < len(arms):
+        raise DataError(f"full must be the number of one of {len(arms)} arms, counted from 0, was: {fixed.full}")
+    check_routing_cost(fixed.routing_cost)
     if isinstance(at, str) or not isinstance(at, Iterable):
         raise DataError(f"costs to read the curve at must be a list of numbers, was: {at!r}; write [cost]")
     if wrong := [cost for cost in at if not finite_number(cost) > 0]:

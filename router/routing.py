@@ -22,7 +22,7 @@ from router.calibration import Calibration
 from router.certificate import Certificate
 from router.columns import Columns, group_of
 from router.decision import Choice, Decision, Reason, Why
-from router.evaluation import Evaluation, evaluate
+from router.evaluation import Evaluation, Fixed, evaluate
 from router.readout import Readout
 from router.routed import Routed
 from router.spending import Spending
@@ -147,23 +147,21 @@ class Router:
         ms = (time.perf_counter() - started) * 1000 / len(test)
         return evaluate(
             routed,
-            self.calibration.routed(),
-            arms=self.arms,
-            full=self.calibration.full,
-            m=self.m,
-            known=self.calibration.known(),
-            trained=self.calibration.trained_names,
-            prices=self.calibration.prices,
-            operating=self.calibration.operating,
-            routing_cost=self.routing_cost,
+            self.fixed,
             at=at,
-            unit=self.unit,
-            router_ms=ms,
             replicate=test.replicate if test.replicate.any() else None,
             id=test.id if test.replicate.any() else None,
+            router_ms=ms,
             resamples=resamples,
             seed=seed,
         )
+
+    @property
+    def fixed(self) -> Fixed:
+        """What an evaluation takes for fixed."""
+        own = self.calibration
+        rows, names, cost = own.routed(), own.trained_names, self.routing_cost
+        return Fixed(rows, self.arms, own.full, self.m, self.unit, own.known(), names, own.prices, own.operating, cost)
 
     def study(self, train: Outcomes | str | Path, test: Outcomes | str | Path, **options: Any) -> Study:
         """Refit what must be refitted (nulls, ablations, permuted labels, ...) and set it beside this router."""

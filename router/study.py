@@ -172,18 +172,11 @@ def studies(
 
 
 def _scored(one: Competitor, own: Router, resamples: int, seed: int) -> Evaluation:
-    return evaluate(
-        one.test,
-        one.calibration,
-        arms=own.arms,
-        full=own.calibration.full,
-        m=own.m,
+    fixed = own.fixed._replace(
+        calibration=one.calibration,
         known=one.known,
-        trained=own.calibration.trained_names,
         prices=one.prices,
         operating=one.operating,
         routing_cost=one.routing_cost,
-        unit=own.unit,
-        resamples=resamples,
-        seed=seed,
     )
+    return evaluate(one.test, fixed, resamples=resamples, seed=seed)

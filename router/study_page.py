@@ -37,14 +37,15 @@ def write(study: Study, folder: str | Path) -> Path:
 def competitors(study: Study) -> Table:
     """One row per competitor, the router first; shares in [0, 1]."""
     gaps = ("gap recovered", "low", "high", "linear axis", "over identity", "low", "high")
-    more = ("saved at 99 %", "of the hull's cost", "Brier skill", "slope of gains", "gap recovered out of fold")
-    table = [["part", "competitor", *gaps, *more]]
+    saved = ("saved at 99 %", "of the hull's cost", "where both have 99 %")
+    more = ("Brier skill", "slope of gains", "gap recovered out of fold")
+    table = [["part", "competitor", *gaps, *saved, *more]]
     for row in study.lines():
         found = row.evaluation
         gap, over, saving = found.gap_recovered, found.gap_recovered_over_identity, found.savings[OPERATING]
-        saved, hull = saving.against_full.value, saving.against_hull.value
         values = [gap.value, gap.low, gap.high, found.gap_recovered_linear.value, over.value, over.low, over.high]
-        values += [saved, hull, found.brier_skill.value, found.gain_slope.value]
+        values += [one.value for one in (saving.against_full, saving.against_hull, saving.same_score)]
+        values += [found.brier_skill.value, found.gain_slope.value]
         out_of_fold = "" if math.isnan(row.out_of_fold) else f"{row.out_of_fold:.3f}"
         table.append([row.part, row.name, *(f"{value:.3f}" for value in values), out_of_fold])
     return table
@@ -63,14 +64,9 @@ def _lines(study: Study) -> dict[str, Curve]:
 
 def _curves(study: Study) -> bytes:
     figure, found = figures.new_figure(), study.router
-    axes = figure.subplots()
-    cost, score = np.array(found.arm_cost), 100 * np.array(found.arm_score)
-    axes.plot(cost, score, "ko", label="fixed arms")
-    for name, x, y in zip(found.arms, cost, score, strict=True):
-        axes.annotate(figures.plain(name), (x, y), xytext=(4, -11), textcoords="offset points", fontsize=8)
-    figures.curve_lines(axes, _lines(study), cost, found.unit)
+    axes, cost, score = figure.subplots(), np.array(found.arm_cost), np.array(found.arm_score)
+    figures.against_cost(axes, found.arms, cost, score, _lines(study), found.unit)
     axes.set_title(f"{found.rows:,} questions about {found.pictures:,} unseen pictures")
-    figures.finish(axes, "mean score, %", outside=True)
     return figures.png(figure)
 
 
@@ -79,12 +75,9 @@ def _gaps(study: Study) -> bytes:
     rows = study.lines()
     figure.set_size_inches(7.5, 1.5 + 0.27 * len(rows))
     axes = figure.subplots()
-    found = [row.evaluation.gap_recovered for row in rows]
-    value, low, high = (100 * np.array([getattr(one, end) for one in found]) for end in ("value", "low", "high"))
+    value, reach = figures.percents([row.evaluation.gap_recovered for row in rows])
     places = np.arange(len(rows))[::-1]
-    axes.errorbar(
-        value, places, xerr=np.maximum([value - low, high - value], 0), fmt="ko", capsize=3, label="95 % interval"
-    )
+    axes.errorbar(value, places, xerr=reach, fmt="ko", capsize=3, label="95 % interval")
     axes.axvline(0, color="0.5", linewidth=1)
     axes.axvline(100 * study.router.gap_recovered_identity.value, color="0.5", linestyle=":", label="data set's name")
     axes.set_yticks(places, [figures.plain(row.name) for row in rows])
@@ -96,12 +89,9 @@ def _gaps(study: Study) -> bytes:
 def _learning(study: Study, rows: list[Row]) -> bytes:
     figure = figures.new_figure()
     axes = figure.subplots()
-    found = [row.evaluation.gap_recovered for row in rows]
-    value, low, high = (100 * np.array([getattr(one, end) for one in found]) for end in ("value", "low", "high"))
+    value, reach = figures.percents([row.evaluation.gap_recovered for row in rows])
     count = np.array([row.count for row in rows])
-    axes.errorbar(
-        count, value, yerr=np.maximum([value - low, high - value], 0), fmt="ko-", capsize=3, label="95 % interval"
-    )
+    axes.errorbar(count, value, yerr=reach, fmt="ko-", capsize=3, label="95 % interval")
     axes.axhline(0, color="0.5", linewidth=1)
     axes.axhline(100 * study.router.gap_recovered_identity.value, color="0.5", linestyle=":", label="data set's name")
     axes.set_xscale("log", base=2)

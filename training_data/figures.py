@@ -14,6 +14,7 @@ import numpy as np
 
 from encoders.errors import DataError
 from training_data.analysis import Analysis, Part
+from training_data.bootstrap import Estimate
 from training_data.curves import Curve
 
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ def _datasets(axes: Axes, analysis: Analysis) -> None:
 
 
 def _line(axes: Axes, analysis: Analysis, part: Part, number: int, label: str, barred: bool = True) -> None:
-    value, low, high = (100 * np.array([getattr(one, end) for one in part.mean]) for end in ("value", "low", "high"))
+    value, reach = percents(part.mean)
     axes.errorbar(
         _places(analysis),
         value,
-        yerr=np.maximum([value - low, high - value], 0) if barred else None,
+        yerr=reach if barred else None,
         capsize=3,
         marker=_MARKS[number % len(_MARKS)],
         linestyle=_LINES[number % len(_LINES)],
@@ -102,19 +103,30 @@ def _line(axes: Axes, analysis: Analysis, part: Part, number: int, label: str, b
     )
 
 
+def percents(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares as percentages, (n,), and how far their intervals reach down and up, (2, n), as `errorbar` takes them."""
+    value, low, high = (100 * np.array([getattr(one, end) for one in estimates]) for end in ("value", "low", "high"))
+    return value, np.maximum([value - low, high - value], 0)
+
+
 def _curves(axes: Axes, analysis: Analysis) -> None:
     rows = analysis.outcomes
-    cost, score = rows.cost.mean(axis=0), 100 * rows.score.mean(axis=0)
-    axes.plot(cost, score, "ko", label="fixed arms")
-    for name, x, y in zip(rows.arms, cost, score, strict=True):
-        axes.annotate(plain(name), (x, y), xytext=(4, -11), textcoords="offset points", fontsize=8)
-    curve_lines(axes, analysis.curves, cost, rows.unit)
+    against_cost(axes, rows.arms, rows.cost.mean(axis=0), rows.score.mean(axis=0), analysis.curves, rows.unit)
     axes.set_title("fixed arms, and what hindsight could do")
-    finish(axes, "mean score, %", outside=True)
 
 
-def curve_lines(axes: Axes, curves: Mapping[str, Curve], cost: np.ndarray, unit: str) -> None:
-    """Curves of mean score (drawn in %) against mean cost on a logarithmic axis; `cost` (k,) are the arms'."""
+def against_cost(
+    axes: Axes,
+    arms: Sequence[str],
+    cost: np.ndarray,
+    score: np.ndarray,
+    curves: Mapping[str, Curve],
+    unit: str,
+) -> None:
+    """Mean scores (drawn in %) of arms, `cost` and `score` (k,), and of curves, against mean cost, logarithmic."""
+    axes.plot(cost, 100 * score, "ko", label="fixed arms")
+    for name, x, y in zip(arms, cost, 100 * score, strict=True):
+        axes.annotate(plain(name), (x, y), xytext=(4, -11), textcoords="offset points", fontsize=8)
     for number, (name, curve) in enumerate(curves.items()):
         span = np.unique(
             np.concatenate([np.geomspace(curve.cost[0], max(curve.cost[-1], cost.max()), 200), curve.cost])
@@ -133,6 +145,7 @@ def curve_lines(axes: Axes, curves: Mapping[str, Curve], cost: np.ndarray, unit:
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(f"mean cost per example, {plain(unit)} (log scale)")
+    finish(axes, "mean score, %", outside=True)
 
 
 def _labels(axes: Axes, analysis: Analysis) -> None:

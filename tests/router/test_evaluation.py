@@ -9,7 +9,7 @@ import pytest
 
 from encoders.errors import DataError
 from router.bench import Known
-from router.evaluation import Routed, evaluate, price_grid
+from router.evaluation import Fixed, Routed, evaluate, price_grid
 from training_data.bootstrap import Resamples, interval
 from training_data.curves import Curve, gap_recovered, hull, oracle_curve, slope_merge
 from training_data.oracle import replicate_oracle
@@ -37,7 +37,9 @@ def world(n, seed=0, noise=0.0, prefix="t", jitter=0.2, picture=3):
 
 def judged(test, calibration, resamples=20, **given):
     k = test.score.shape[1]
-    return evaluate(test, calibration, arms=[f"a{arm}" for arm in range(k)], full=k - 1, resamples=resamples, **given)
+    options = {"arms": [f"a{arm}" for arm in range(k)], "full": k - 1} | given
+    fixed = Fixed(calibration, **{name: options.pop(name) for name in Fixed._fields if name in options})
+    return evaluate(test, fixed, resamples=resamples, **options)
 
 
 def with_curve(rows, curve):
@@ -451,7 +453,7 @@ def test_broken_rows_are_refused(changed, rule):
 def test_broken_requests_are_refused(changed, rule):
     rows = routed(CURVE, SCORE, [1, 4])
     with pytest.raises(DataError, match=rule):
-        evaluate(rows, rows, **({"arms": ["a", "b"], "full": 1, "resamples": 5} | changed))
+        judged(rows, rows, **({"resamples": 5} | changed))
 
 
 def test_members_add_up_to_the_whole():
@@ -488,12 +490,12 @@ def test_two_arms_have_their_mean_half_way():
         Routed(rows.curve[:, [0, 3]], rows.score[:, [0, 3]], rows.cost[:, [0, 3]], rows.group, rows.dataset)
         for rows in (test, calibration)
     ]
-    found = evaluate(*two, arms=["small", "large"], full=1, resamples=5)
+    found = judged(*two)
     assert list(found.adherence) == ["half-way"] and 0.8 < found.adherence["half-way"] < 1.2
 
 
 def test_arms_are_told_apart_by_their_whole_names():
     rows = world(60, 1)
     names = [f"meta-llama/Llama-3-{size}B" for size in (1, 3, 8, 70)]
-    told = str(evaluate(rows, rows, arms=names, full=3, resamples=5))
+    told = str(judged(rows, rows, arms=names))
     assert all(f"\n{name} " in told for name in names)

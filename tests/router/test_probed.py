@@ -8,7 +8,7 @@ from conftest import make_outcomes
 
 from router import DataError, Router
 from router.bench import Known
-from router.evaluation import evaluate
+from router.evaluation import Fixed, evaluate
 from router.probed import Gate, Probed, second_look
 from router.routed import Routed
 from router.study import study
@@ -95,8 +95,9 @@ def test_a_probe_costs_what_its_own_prompt_does():
 def test_what_data_sets_cost_includes_their_probes():
     rows = make_rows(100, dataset=np.repeat(["one", "two"], 50), second=np.tile([0.1, 0.2, 0.9], (100, 1)))
     rows = replace(rows, worth=np.ones((100, 2)), score=np.tile([0.0, 0.5, 1.0], (100, 1)))
-    options = {"arms": ("1", "2", "3"), "full": 2, "known": Known.of(rows.dataset, rows.score, rows.cost)}
-    found = evaluate(rows, rows, **options, trained=np.unique(rows.dataset), prices=np.array([0.2, 0.0]), resamples=2)
+    known, prices = Known.of(rows.dataset, rows.score, rows.cost), np.array([0.2, 0.0])
+    fixed = Fixed(rows, ("1", "2", "3"), 2, known=known, trained=np.unique(rows.dataset), prices=prices)
+    found = evaluate(rows, fixed, resamples=2)
     share = found.savings[0.99].against_full.value
     assert [member.share for member in found.members] == pytest.approx([1 - share] * 2)
 

@@ -73,10 +73,10 @@ def test_what_is_said_to_be_kept_is_kept_by_the_price_that_is_taken_without_a_bu
     arms = router.choose(rows.curve).arms
     assert told.price == router.operating_price
     assert told.score == pytest.approx(rows.score[np.arange(len(arms)), arms].mean())
-    options = {"arms": router.arms, "full": router.calibration.full, "prices": [1e-9], "resamples": 5}
-    given = evaluate(rows, router.calibration.routed(), operating=told.price, **options).savings
+    fixed = router.fixed._replace(prices=[1e-9])
+    given = evaluate(rows, fixed, resamples=5).savings
     assert given[0.99].price == told.price  # though it is none of the prices of R
-    nobody = evaluate(rows, router.calibration.routed(), operating=np.nan, **options).savings
+    nobody = evaluate(rows, fixed._replace(operating=np.nan), resamples=5).savings
     assert nobody[0.99].price is None and nobody[0.99].kept.value == 1
 
 
@@ -93,18 +93,8 @@ def test_a_table_of_questions_alone_earns_more_than_tf_idf_and_logistic_regressi
     rival = replace(own, curve=np.stack(chances, axis=1))
 
     def linear(rows):
-        kept = router.calibration
-        return evaluate(
-            rows,
-            kept.routed(),
-            arms=router.arms,
-            full=kept.full,
-            known=kept.known(),
-            trained=kept.trained_names,
-            prices=price_grid(rows),
-            unit="tokens",
-            resamples=2,
-        ).gap_recovered_linear.value
+        fixed = router.fixed._replace(prices=price_grid(rows), operating=None)
+        return evaluate(rows, fixed, resamples=2).gap_recovered_linear.value
 
     assert linear(own) > linear(rival) > 0.1
 
