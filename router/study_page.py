@@ -120,7 +120,7 @@ def _sections(study: Study, drawn: dict[str, bytes]) -> Iterable[str]:
         "all of them guess.</p>"
     )
     yield "<h2>Against everything it must beat</h2><figure>" + image(drawn["gaps"], "gaps") + "</figure>"
-    yield html_table([[*row[1:5], *row[6:7], *row[9:]] for row in competitors(study)])
+    yield html_table([[*row[1:5], row[6], *row[9:11], *row[12:]] for row in competitors(study)])  # as wide as the page
     if "labels" in drawn:
         yield "<h2>How many labels until it pays</h2><figure>" + image(drawn["labels"], "labels") + "</figure>"
     yield f"<h2>Everything</h2><pre>{escape(str(study.router))}</pre>"

@@ -456,6 +456,12 @@ def test_broken_requests_are_refused(changed, rule):
         judged(rows, rows, **({"resamples": 5} | changed))
 
 
+def test_pictures_that_were_trained_on_are_counted_by_their_names():
+    test, calibration = world(60, 1), world(60, 2, prefix="c")
+    assert judged(test, calibration).shared_pictures == 0
+    assert judged(test, calibration, trained=np.array(["t0", "t7", "elsewhere"])).shared_pictures == 2
+
+
 def test_members_add_up_to_the_whole():
     test, calibration = world(600, 1, noise=0.2), world(600, 2, prefix="c")
     found = judged(test, calibration, routing_cost=0.05)

@@ -15,8 +15,9 @@ pytest.importorskip("matplotlib")
 
 from encoders.errors import DataError, ImageError
 from training_data.analysis import HULL, ORACLE, WITHOUT_LUCK, analyse
-from training_data.curves import gap_recovered
-from training_data.figures import _named_ticks, draw, new_figure
+from training_data.bootstrap import Estimate
+from training_data.curves import Curve, gap_recovered
+from training_data.figures import _named_ticks, against_cost, draw, new_figure, percents
 from training_data.outcomes import Features, Outcomes
 from training_data.report import _curve_table, report, write
 
@@ -221,3 +222,16 @@ def test_long_names_of_arms_do_not_run_into_each_other():
     for names, turned in ((["1", "16", "144"], 0), ([f"Qwen2.5-VL-{size}B-Instruct" for size in (3, 7, 32, 72)], 30)):
         _named_ticks(axes, np.arange(len(names)), names)
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}
+
+
+def test_shares_are_drawn_in_percent_with_their_intervals():
+    value, reach = percents([Estimate(0.5, 0.4, 0.8), Estimate(0.2, 0.25, 0.3)])
+    assert value.tolist() == [50, 20]
+    assert reach == pytest.approx(np.array([[10, 0], [30, 10]]))  # none reaches below 0
+
+
+def test_arms_and_curves_are_drawn_at_the_same_scale():
+    axes, cost, score = new_figure().subplots(), np.array([1.0, 4.0]), np.array([0.25, 0.75])
+    against_cost(axes, ("1", "4"), cost, score, {"hull": Curve.through(cost, score)}, "tokens")
+    arms, hull = (np.array(line.get_ydata(), float) for line in axes.get_lines())
+    assert arms.tolist() == [25, 75] and (hull.min(), hull.max()) == pytest.approx((25, 75))
