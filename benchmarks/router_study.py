@@ -26,27 +26,31 @@ from rich.table import Table
 from router.evaluation_record import Evaluation
 from router.routing import Router
 from router.study import studies
+from training_data.bootstrap import Estimate
 from training_data.outcomes import Outcomes
 
 _PARTS = ("nulls", "heads", "privileged", "probe", "permuted")
 _MORE = ("groups", "labels")
 
 
+def ends(estimate: Estimate) -> list[float]:
+    """A figure and its interval."""
+    return [round(end, 4) for end in (estimate.value, estimate.low, estimate.high)]
+
+
 def figures(found: Evaluation) -> dict[str, Any]:
     """What the README shows of one competitor."""
     saving = found.savings[0.99]
     return {
-        "gap": [round(getattr(found.gap_recovered, end), 4) for end in ("value", "low", "high")],
+        "gap": ends(found.gap_recovered),
         "linear": round(found.gap_recovered_linear.value, 4),
         "area": round(found.gap.gained, 5),
-        "over_identity": [
-            round(getattr(found.gap_recovered_over_identity, end), 4) for end in ("value", "low", "high")
-        ],
+        "over_identity": ends(found.gap_recovered_over_identity),
         "saved_99": round(saving.against_full.value, 4),
         "beyond_hull": saving.beyond_hull,
         "tokens_99": None if saving.tokens is None else round(saving.tokens, 1),
-        "saved_99_hull": [round(getattr(saving.against_hull, end), 4) for end in ("value", "low", "high")],
-        "same_score_99": [round(getattr(saving.same_score, end), 4) for end in ("value", "low", "high")],
+        "saved_99_hull": ends(saving.against_hull),
+        "same_score_99": ends(saving.same_score),
         "kept_99": round(saving.kept.value, 4),
         "skill": round(found.brier_skill.value, 4),
         "slope": round(found.gain_slope.value, 3),

@@ -93,9 +93,8 @@ def evaluate(
     """
     _check(test, fixed, at)
     calibration, full, routing_cost, own = fixed.calibration, fixed.full, fixed.routing_cost, fixed.operating
-    prices = price_grid(calibration) if fixed.prices is None else price_array(fixed.prices)
-    if own is not None and not math.isnan(own):
-        prices = np.unique([*prices, own])[::-1]
+    asked = price_grid(calibration) if fixed.prices is None else price_array(fixed.prices)
+    prices = np.unique([*asked, *([] if own is None or math.isnan(own) else [own])])[::-1]
     rows, replicated = _parted(test, replicate, id)
     known = Known.of(calibration.dataset, calibration.score, calibration.cost) if fixed.known is None else fixed.known
     operating = {} if own is None else {OPERATING: own}

@@ -340,7 +340,7 @@ def _rotated(example: Example, row: Row) -> Example:
         return example
     options, letters = row.texts("options"), row.texts("option_char")
     first = (example.choices or ())[: len(options)]
-    if tuple(options) == first and tuple(letters) == tuple(LETTERS[: len(first)]):
+    if options == first and letters == tuple(LETTERS[: len(first)]):
         return example
     if len(options) != len(letters) or example.answers[0] not in letters:
         row.refuse("options and option_char must be rotations of the question's choices", letters)

@@ -456,6 +456,13 @@ def test_broken_requests_are_refused(changed, rule):
         judged(rows, rows, **({"resamples": 5} | changed))
 
 
+@pytest.mark.parametrize("operating", [None, math.nan, 0.15])
+def test_prices_may_come_in_any_order_and_twice(operating):
+    found = [hand(prices=prices, operating=operating) for prices in ([0.4, 0.15, 0], [0, 0.4, 0.15, 0.4])]
+    assert found[0].prices == found[1].prices == 3
+    assert found[0].to_json() == found[1].to_json()
+
+
 def test_pictures_that_were_trained_on_are_counted_by_their_names():
     test, calibration = world(60, 1), world(60, 2, prefix="c")
     assert judged(test, calibration).shared_pictures == 0
